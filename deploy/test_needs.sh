@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Finds the programs that the tests need, and installs those that are missing where that is allowed (Debian, root).
+# Otherwise it says in one line what is missing.
+set -euo pipefail
+
+missing=()
+need() { # package, then paths or commands of which one must exist
+  local package=$1 candidate
+  shift
+  for candidate in "$@"; do
+    if command -v "$candidate" >/dev/null || compgen -G "$candidate" >/dev/null; then return; fi
+  done
+  missing+=("$package")
+}
+if [ $# -eq 0 ]; then set -- postgresql rabbitmq-server chromium; fi
+for wanted in "$@"; do
+  case $wanted in
+    postgresql) need postgresql '/usr/lib/postgresql/*/bin/initdb' ;;
+    rabbitmq-server) need rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server ;;
+    chromium) need chromium chromium ;;
+    shellcheck) need shellcheck shellcheck ;;
+  esac
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+  echo "Missing for the tests: ${missing[*]}. As root: apt-get install ${missing[*]}" >&2
+  exit 1
+fi
+echo "Installing ${missing[*]} (a few minutes, first time only)" >&2
+log=$(mktemp)
+export DEBIAN_FRONTEND=noninteractive
+{ apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1 ||
+  { echo "Could not install ${missing[*]}: $(tail -n 1 "$log")" >&2; exit 1; }

@@ -1,0 +1,52 @@
+"""The hub's web side: the public national view, the association's pages, the doors of the protocol, the API."""
+
+from flask import Flask
+
+from services.hub.config import HERE, Settings, load_settings, open_hub, utc_now, web_secret
+from services.hub.federation.doors import doors
+from services.hub.initiatives.pages import pages as initiative_pages
+from services.hub.lessons.pages import pages as lesson_pages
+from services.hub.meetings.pages import pages as meeting_pages
+from services.hub.towns.association import pages as association_pages
+from services.hub.towns.pages import home_pages
+from services.hub.towns.pages import pages as town_pages
+from services.hub.towns.people import find_by_email, find_person
+from shared.language import N_
+from shared.web import Item, Site, open_site
+
+NAVIGATION = (
+    Item(N_("National view"), "home.national", "map"),
+    Item(N_("Lessons"), "lessons.index", "lightbulb"),
+    Item(N_("Meetings"), "meetings.index", "calendar-event"),
+    Item(N_("Initiatives"), "initiatives.index", "flower1"),
+    Item(N_("Towns"), "towns.index", "building"),
+    Item(N_("Sync"), "association.sync", "cloud-check", role="association"),
+)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application, for gunicorn and for tests."""
+    settings = settings or load_settings()
+    database, author = open_hub(settings)
+    app = open_site(
+        Site(
+            package=__package__ or "services.hub",
+            folder=HERE,
+            name=lambda: settings.name,
+            database=database,
+            secret=web_secret(settings),
+            navigation=NAVIGATION,
+            find_person=find_person,
+            find_by_email=find_by_email,
+            roles=("association",),
+            secure_cookies=settings.url.startswith("https://"),
+            mail_folder=settings.state / "mail" if settings.demo else None,
+            base_url=settings.url,
+            clock=utc_now,
+        )
+    )
+    app.extensions["hub"] = settings, author
+    app.extensions["csrf"].exempt(doors)
+    for pages in (doors, home_pages, town_pages, initiative_pages, meeting_pages, lesson_pages, association_pages):
+        app.register_blueprint(pages)
+    return app

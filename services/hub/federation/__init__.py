@@ -1,0 +1,1 @@
+"""The doors of the protocol: joining, head exchange, feed. Towns call; the hub never does."""

@@ -1,0 +1,78 @@
+"""The national library of lessons: searching and choosing (R18, R28)."""
+
+from typing import Any
+
+from flask import Blueprint, url_for
+from sqlalchemy import or_, select
+
+from services.hub.initiatives.projection import NationalInitiative
+from services.hub.lessons.projection import NationalLesson
+from services.hub.meetings.projection import NationalMeeting
+from services.hub.towns.finding import asked, count, facet, find, paged
+from services.hub.towns.projection import town_names
+from shared.events import LESSON_KINDS, PHASES, THEMES
+from shared.labels import label
+from shared.language import _
+from shared.search import matching, rank
+from shared.web import reading, render
+
+pages = Blueprint("lessons", __name__, url_prefix="/lessons")
+
+
+@pages.get("")
+def index() -> Any:
+    columns = {
+        "theme": NationalLesson.theme,
+        "phase": NationalLesson.phase,
+        "kind": NationalLesson.kind,
+        "town": NationalLesson.town,
+    }
+    wanted = {name: column == asked(name) for name, column in columns.items() if asked(name)}
+    words = asked("q")
+    with reading() as session:
+        if words:
+            wanted["q"] = matching(session, NationalLesson, words)
+        names = town_names(session)
+        facets = [
+            facet(session, _("Theme"), "theme", columns["theme"], wanted, lambda code: label(code, "theme"), THEMES),
+            facet(
+                session,
+                _("Helps in this phase"),
+                "phase",
+                columns["phase"],
+                wanted,
+                lambda code: label(code, "phase"),
+                PHASES,
+            ),
+            facet(
+                session,
+                _("Kind"),
+                "kind",
+                columns["kind"],
+                wanted,
+                lambda code: label(code, "lesson_kind"),
+                LESSON_KINDS,
+            ),
+            facet(session, _("Town"), "town", columns["town"], wanted, lambda town: names.get(town, town)),
+        ]
+        query = select(NationalLesson).where(*wanted.values())
+        if words:
+            query = query.order_by(rank(session, NationalLesson, words))
+        query = query.order_by(NationalLesson.shared_on.desc(), NationalLesson.lesson)
+        page = paged(session, query, count(session, NationalLesson, *wanted.values()))
+    kept = {name: asked(name) for name in columns if asked(name)}
+    clear_url = url_for(".index") if wanted else None
+    return render("lessons/index.html", page=page, facets=facets, names=names, words=words, kept=kept, clear_url=clear_url)
+
+
+@pages.get("/<town>/<code>")
+def show(town: str, code: str) -> Any:
+    with reading() as session:
+        lesson = find(session, NationalLesson, town, code)
+        names = town_names(session)
+        meeting = session.get(NationalMeeting, (town, lesson.meeting)) if lesson.meeting else None
+        initiative = session.get(NationalInitiative, (town, lesson.initiative)) if lesson.initiative else None
+        same = select(NationalLesson).where(NationalLesson.theme == lesson.theme)
+        same = same.where(or_(NationalLesson.town != town, NationalLesson.lesson != code))
+        others = session.scalars(same.order_by(NationalLesson.shared_on.desc()).limit(5)).all()
+    return render("lessons/show.html", lesson=lesson, names=names, meeting=meeting, initiative=initiative, others=others)

@@ -1,0 +1,1 @@
+"""What circles planned and what they held. Read `projection`, then `pages`."""

@@ -1,0 +1,63 @@
+"""What circles will do and what they did, in all towns (R9, R14)."""
+
+from typing import Any
+
+from flask import Blueprint, url_for
+from sqlalchemy import select
+
+from services.hub.lessons.projection import NationalLesson
+from services.hub.meetings.projection import NationalMeeting
+from services.hub.towns.finding import asked, count, facet, find, paged
+from services.hub.towns.projection import town_names
+from shared.events import MEETING_KINDS
+from shared.labels import label
+from shared.language import _
+from shared.web import reading, render, today
+
+pages = Blueprint("meetings", __name__, url_prefix="/meetings")
+
+COMING = 12
+
+
+@pages.get("")
+def index() -> Any:
+    columns = {"kind": NationalMeeting.kind, "town": NationalMeeting.town}
+    wanted = {name: column == asked(name) for name, column in columns.items() if asked(name)}
+    held = NationalMeeting.status == "held"
+    with reading() as session:
+        names = town_names(session)
+        facets = [
+            facet(session, _("Town"), "town", columns["town"], wanted, lambda town: names.get(town, town)),
+            facet(
+                session,
+                _("Kind"),
+                "kind",
+                columns["kind"],
+                wanted,
+                lambda code: label(code, "meeting_kind"),
+                MEETING_KINDS,
+            ),
+        ]
+        ahead = select(NationalMeeting).where(~held, NationalMeeting.day >= today(), *wanted.values())
+        coming = session.scalars(ahead.order_by(NationalMeeting.day, NationalMeeting.starts).limit(COMING)).all()
+        behind = select(NationalMeeting).where(held, *wanted.values()).order_by(NationalMeeting.day.desc(), NationalMeeting.town)
+        page = paged(session, behind, count(session, NationalMeeting, held, *wanted.values()))
+    return render(
+        "meetings/index.html",
+        coming=coming,
+        page=page,
+        facets=facets,
+        names=names,
+        clear_url=url_for(".index") if wanted else None,
+    )
+
+
+@pages.get("/<town>/<code>")
+def show(town: str, code: str) -> Any:
+    with reading() as session:
+        meeting = find(session, NationalMeeting, town, code)
+        names = town_names(session)
+        lessons = session.scalars(
+            select(NationalLesson).where(NationalLesson.town == town, NationalLesson.meeting == code).limit(20)
+        ).all()
+    return render("meetings/show.html", meeting=meeting, names=names, lessons=lessons)

@@ -1,0 +1,57 @@
+"""A node's settings."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shared.keys import keep_key, load_key
+from shared.observability import arm
+from shared.settings import flag, folder, read_settings, seconds, setting
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each is read from `TUINKOEPEL_NODE_<NAME>`."""
+
+    state: Path = setting("Folder for the database and the keys", reads=folder)
+    database: str = setting("Database address; SQLite in the state folder when empty", default="")
+    bus: str = setting("Bus address; what the association told at joining when empty", default="")
+    url: str = setting("This node's own address, as its members reach it", default="http://127.0.0.1:8001")
+    mail: str = setting("How mail leaves: smtp://…, smtps://… or folder:/path; a folder in the state folder when empty", default="")
+    mail_from: str = setting("Sender of mails", default="Kenniskring <kring@tuinkoepel.invalid>")
+    head_period: float = setting("Seconds between two head exchanges while there is news", default=30.0, reads=seconds)
+    idle_period: float = setting("Seconds between two head exchanges while there is none", default=300.0, reads=seconds)
+    pull_period: float = setting("Seconds between two looks at the association's feed", default=15.0, reads=seconds)
+    demo: bool = setting("Show the demo's own pages (/dev/mail)", default=False, reads=flag)
+    log_level: str = setting("DEBUG, INFO, WARNING or ERROR", default="INFO")
+    failpoint: str = setting("For the kill tests only: where the process ends itself", default="")
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.state / 'node.db'}"
+
+    @property
+    def mail_url(self) -> str:
+        return self.mail or f"folder:{self.state / 'mail'}"
+
+
+def load_settings() -> Settings:
+    """The settings from the environment. Raises `BadSetting`."""
+    settings = read_settings(Settings, prefix="TUINKOEPEL_NODE")
+    if settings.failpoint:
+        arm(settings.failpoint)
+    return settings
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+def web_secret(settings: Settings) -> bytes:
+    """What forms are signed with: random, made at the first start."""
+    path = settings.state / "web.secret"
+    return (load_key(path) or keep_key(path, secrets.token_bytes(32))).seed

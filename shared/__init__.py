@@ -1,0 +1,6 @@
+"""The federation kernel, the same on both sides.
+
+Read in the order in which an event passes: `events` (what may leave a town), `envelope` (how it is sealed), `eventlog` (how it gets
+its place), `relay` and `bus` (how it travels), `inbox` (how it is accepted and folded), `heads` (how both sides find out what is
+missing), `feed` (how it comes down to the other towns). Beside that path: `db`, `keys`, `search`, `mail`, `login`, `web`.
+"""

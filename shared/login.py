@@ -1,0 +1,116 @@
+"""Login by a link in the mail (R36): no password to forget.
+
+A link carries a random token that works once and for half an hour; the database keeps its SHA-256 only. Opening the link shows a
+button, because mail scanners follow links. Who presses it gets a session of 90 days, kept in the database under the hash of a
+random cookie value, so that it can be ended there. Scripts use API tokens, hashed as well.
+
+Who a person is, each service says itself (`web.People`). An unknown address gets the same answer as a known one.
+
+Tables: `login_link`, `login_session`, `api_token`.
+"""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+
+from sqlalchemy import Column, String, Table, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from shared.db import Base, Moment
+
+LINK_LASTS = timedelta(minutes=30)
+CLI_LINK_LASTS = timedelta(days=1)
+SESSION_LASTS = timedelta(days=90)
+LINKS_MAX = 4
+"""Login mails to one person in a quarter of an hour; more would be somebody else's joke."""
+
+login_link = Table(
+    "login_link",
+    Base.metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("person", String(40), nullable=False, index=True),
+    Column("made_at", Moment, nullable=False),
+    Column("until", Moment, nullable=False),
+    Column("used_at", Moment),
+)
+login_session = Table(
+    "login_session",
+    Base.metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("person", String(40), nullable=False, index=True),
+    Column("until", Moment, nullable=False),
+)
+api_token = Table(
+    "api_token",
+    Base.metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("person", String(40), nullable=False, index=True),
+    Column("name", String(160), nullable=False),
+    Column("made_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def make_link(session: Session, person: str, now: datetime, lasts: timedelta = LINK_LASTS) -> str | None:
+    """A token for a login link; None when this person asked too often just now."""
+    recent = select(func.count()).where(login_link.c.person == person, login_link.c.made_at > now - timedelta(minutes=15))
+    if lasts == LINK_LASTS and (session.scalar(recent) or 0) >= LINKS_MAX:
+        return None
+    token = secrets.token_urlsafe(24)
+    session.execute(login_link.insert(), {"hash": _hash(token), "person": person, "made_at": now, "until": now + lasts})
+    return token
+
+
+def who_may_enter(session: Session, token: str, now: datetime) -> str | None:
+    """The person this link is for, while it still works."""
+    return session.scalar(
+        select(login_link.c.person).where(
+            login_link.c.hash == _hash(token), login_link.c.used_at.is_(None), login_link.c.until > now
+        )
+    )
+
+
+def enter(session: Session, token: str, now: datetime) -> str | None:
+    """Use the link up and begin a session; the cookie's value, or None when the link does not work (any more)."""
+    person = who_may_enter(session, token, now)
+    used = session.execute(
+        update(login_link).where(login_link.c.hash == _hash(token), login_link.c.used_at.is_(None)).values(used_at=now)
+    )
+    if person is None or not used.rowcount:  # type: ignore[attr-defined]  # an update gives a cursor result
+        return None
+    cookie = secrets.token_urlsafe(32)
+    session.execute(delete(login_session).where(login_session.c.until < now))
+    session.execute(login_session.insert(), {"hash": _hash(cookie), "person": person, "until": now + SESSION_LASTS})
+    return cookie
+
+
+def who_is(session: Session, cookie: str, now: datetime) -> str | None:
+    """The person whose session this cookie holds."""
+    return session.scalar(select(login_session.c.person).where(login_session.c.hash == _hash(cookie), login_session.c.until > now))
+
+
+def leave(session: Session, cookie: str) -> None:
+    """End a session."""
+    session.execute(delete(login_session).where(login_session.c.hash == _hash(cookie)))
+
+
+def forget(session: Session, person: str) -> None:
+    """End all that lets this person in."""
+    for table in (login_session, login_link, api_token):
+        session.execute(delete(table).where(table.c.person == person))
+
+
+def make_api_token(session: Session, person: str, name: str, now: datetime) -> str:
+    """A token for scripts, shown once."""
+    token = f"tk_{secrets.token_urlsafe(30)}"
+    session.execute(api_token.insert(), {"hash": _hash(token), "person": person, "name": name, "made_at": now})
+    return token
+
+
+def whose_api_token(session: Session, token: str) -> str | None:
+    """The person a script acts for."""
+    return session.scalar(select(api_token.c.person).where(api_token.c.hash == _hash(token), api_token.c.revoked_at.is_(None)))

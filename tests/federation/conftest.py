@@ -1,0 +1,166 @@
+"""A hub, and towns that speak the protocol, in one process: real databases, the hub's real doors, a courier that can fail."""
+
+import random
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlencode
+
+import pytest
+
+from services.hub import worker
+from services.hub.app import create_app
+from services.hub.config import HERE, Settings, open_hub
+from services.hub.towns.joining import PROOF, add_town, found_association
+from shared import feed, heads
+from shared.db import Base, Database
+from shared.eventlog import Author, append, open_epoch
+from shared.events import LessonShared, LessonWithdrawn
+from shared.inbox import pin_key
+from shared.keys import KeyPair, from_text, to_text
+from shared.relay import relay_step
+from shared.serving import upgrade_tables
+
+SIGNATURE = "Tuinkoepel-Signature"
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2015, 6, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_by(self, **time: float) -> None:
+        self.now += timedelta(**time)
+
+
+class Hub:
+    """The hub, its bus a list."""
+
+    def __init__(self, folder, database_url: str, clock: Clock) -> None:
+        self.settings = Settings(state=folder, database=database_url, demo=True)
+        self.clock = clock
+        folder.mkdir()
+        blank = Database(self.settings.database_url)
+        upgrade_tables(HERE / "migrations", blank)
+        blank.close()
+        self.app = create_app(self.settings)
+        self.app.extensions["site"].clock = clock
+        self.database, self.author = open_hub(self.settings)
+        with self.database.transaction() as session:
+            found_association(session)
+        self.bus: list[bytes] = []
+
+    def work(self, *, empty: bool = True) -> None:
+        """One round of the worker."""
+        waiting, self.bus[:] = list(self.bus), []
+        if waiting:
+            worker.ingest(self.database, waiting)
+        worker.speak_for_association(self.database)
+        while worker.digest(self.database):
+            pass
+        with self.database.transaction() as session:
+            heads.show_pulse(session, self.clock(), empty=empty)
+
+    def page(self, path: str) -> str:
+        answer = self.app.test_client().get(path, headers={"Accept-Language": "en"})
+        assert answer.status_code == 200, (path, answer.status_code)
+        return answer.text
+
+
+class Town:
+    """A town as the hub sees it: a log, a relay, and calls."""
+
+    def __init__(self, slug: str, hub: Hub, folder, clock: Clock) -> None:
+        self.hub, self.clock, self.slug = hub, clock, slug
+        self.random = random.Random(slug)
+        self.key = KeyPair.of(self.random.randbytes(32))
+        self.database = Database(f"sqlite:///{folder / slug}.db")
+        Base.metadata.create_all(self.database.engine)
+        self.author = Author(slug, self.key, clock, self.random.randbytes)
+        self.database.info["author"] = self.author
+        self.instance = "a" * 16
+        self.publish = hub.bus.append
+        with hub.database.transaction() as session:
+            self.code = add_town(session, slug, slug.capitalize(), clock())
+        answer = self.join()
+        assert answer.status_code == 200, answer.text
+        self.hub_key = from_text(answer.json["hub_key"], 32)
+        with self.database.transaction() as session:
+            open_epoch(session, self.author)
+            pin_key(session, feed.KOEPEL, answer.json["hub_key_id"], self.hub_key, clock())
+
+    def join(self, code: str | None = None, key: KeyPair | None = None):
+        code, key = code or self.code, key or self.key
+        proof = key.sign(PROOF, code.replace("-", "").encode() + key.public)
+        body = {"code": code, "public_key": to_text(key.public), "proof": to_text(proof)}
+        return self.hub.app.test_client().post("/federation/v1/join", json=body)
+
+    def share(self, title: str) -> str:
+        code = self.random.randbytes(6).hex()
+        lesson = LessonShared(
+            lesson=code, title=title, body=f"**{title}**", kind="tip", theme="water", shared_on=date(2015, 6, 1), phase="plan"
+        )
+        with self.database.transaction() as session:
+            append(session, lesson)
+        return code
+
+    def withdraw(self, code: str) -> None:
+        with self.database.transaction() as session:
+            append(session, LessonWithdrawn(lesson=code))
+
+    def relay(self) -> None:
+        while relay_step(self.database, self.publish):
+            pass
+
+    def call(self) -> heads.Answer:
+        """A head exchange; a stale challenge is answered once more."""
+        for _ in range(2):
+            with self.database.reading() as session:
+                body, signature, nonce = heads.ask(session, self.author, self.instance, feed.pull_cursor(session))
+            answer = self.hub.app.test_client().post("/federation/v1/heads", data=body, headers={SIGNATURE: to_text(signature)})
+            heard = heads.hear(self.database, answer.data, answer.headers[SIGNATURE], nonce, self.hub_key, self.clock())
+            if heard.status == "ok":
+                break
+        return heard
+
+    def pull(self) -> None:
+        """Read the feed to its end."""
+        while True:
+            with self.database.reading() as session:
+                feed_id, number = feed.pull_cursor(session)
+            path = "/federation/v1/feed?" + urlencode({"town": self.slug, "id": feed_id, "after": number})
+            signature = to_text(self.key.sign(feed.PULLS, path.encode()))
+            answer = self.hub.app.test_client().get(path, headers={SIGNATURE: signature})
+            assert answer.status_code == 200, answer.text
+            with self.database.transaction() as session:
+                if not feed.accept_page(session, answer.data, self.slug, self.clock()):
+                    return
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def hub(request, tmp_path, clock):
+    address = request.getfixturevalue("postgres").fresh_database() if request.param == "postgresql" else ""
+    made = Hub(tmp_path / "hub", address, clock)
+    yield made
+    made.database.close()
+    made.app.extensions["site"].database.close()
+
+
+@pytest.fixture
+def town(hub, tmp_path, clock):
+    towns = []
+
+    def make(slug: str) -> Town:
+        towns.append(Town(slug, hub, tmp_path, clock))
+        return towns[-1]
+
+    yield make
+    for one in towns:
+        one.database.close()
