@@ -1,12 +1,17 @@
-# Tuinkoepel. `make test` runs every test, and sets up what it needs.
+# Tuinkoepel. `make demo` runs the whole thing; `make test` runs every test. Both set up what they need.
 # Debian with python3 >= 3.11, make and a package registry is enough.
 
+BASE_PORT ?= 8000
+VAR ?= var
 BIN = .venv/bin
 .DEFAULT_GOAL = help
-.PHONY: help test check lock format translations check-migrations clean run-env dev-env
+.PHONY: help demo test check lock format translations check-migrations clean run-env dev-env
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+demo: run-env ## Run hub, Almere and Dronten (BASE_PORT=8000 VAR=var); Ctrl-C ends it
+	@$(BIN)/python deploy/demo.py --base-port $(BASE_PORT) --var $(VAR)
 
 test: dev-env ## Run all tests, PostgreSQL, RabbitMQ and browser ones included
 	@deploy/test_needs.sh
@@ -25,6 +30,7 @@ check: dev-env ## Format, lint, types, import contracts, templates, scripts, tra
 check-migrations: dev-env ## The migrations say what the code says
 	@rm -rf .check-migrations
 	@TUINKOEPEL_HUB_STATE=.check-migrations/hub sh -c '$(BIN)/hub db upgrade && $(BIN)/hub db check'
+	@TUINKOEPEL_NODE_STATE=.check-migrations/node sh -c '$(BIN)/town-node db upgrade && $(BIN)/town-node db check'
 	@rm -rf .check-migrations
 
 format: dev-env ## Format the code

@@ -176,7 +176,8 @@ def _read_header(header: bytes) -> Header:
         raise Malformed(msg)
     says = _json(header, "header")
     for word in _WORDS:
-        if type(says.get(word)) is not str:
+        value = says.get(word)
+        if type(value) is not str or not value.isascii() or not value.isprintable():  # PostgreSQL refuses a NUL in a text
             msg = f"header without {word}"
             raise Malformed(msg)
     seq = says.get("sequence")

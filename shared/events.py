@@ -68,7 +68,7 @@ class FieldType:
     write: Callable[[Any], Any] = lambda value: value
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u0085\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
 
 
 def _text(expected: str, most: int, *, least: int = 0, lines: bool = False, pattern: str = "") -> FieldType:
@@ -104,14 +104,18 @@ def _one_of(values: tuple[str, ...]) -> FieldType:
     return FieldType("one of " + ", ".join(values), read)
 
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_CLOCK = re.compile(r"[0-9]{2}:[0-9]{2}")
+
+
 def _read_day(value: Any) -> date:
-    if type(value) is not str or len(value) != len("2012-06-20"):
+    if type(value) is not str or not _DAY.fullmatch(value):  # fromisoformat would take weeks too
         raise ValueError
     return date.fromisoformat(value)
 
 
 def _read_clock(value: Any) -> time:
-    if type(value) is not str or len(value) != len("19:30"):
+    if type(value) is not str or not _CLOCK.fullmatch(value):  # fromisoformat would take 19+01 too, with a time zone
         raise ValueError
     return time.fromisoformat(value)
 
@@ -228,14 +232,20 @@ def event_class(wire: str) -> tuple[type[Event], int] | None:
 
 def to_body(happened: Any) -> dict[str, Any]:
     """The JSON form of an event (or of a part of one). Refuses with `Misfit` what `from_body` would refuse."""
+    body = _written(type(happened), happened)
+    from_body(type(happened), body)
+    return body
+
+
+def _written(cls: type, happened: Any) -> dict[str, Any]:
+    """The members of `cls`, and no others that `happened` may have; not checked yet."""
     body: dict[str, Any] = {}
-    for name, kind, _ in _shape(type(happened)):
-        value = getattr(happened, name)
+    for name, kind, _ in _shape(cls):
         try:
+            value = getattr(happened, name)
             body[name] = None if value is None else kind.write(value)
         except (AttributeError, TypeError, ValueError) as error:
             raise Misfit(name, kind.expected) from error
-    from_body(type(happened), body)
     return body
 
 
@@ -287,7 +297,7 @@ def _kind(hint: Any, where: str) -> FieldType:
     if get_origin(hint) is tuple:
         return _list_of(_kind(get_args(hint)[0], where))
     if hint in {Place, Byline, PhaseStep, AgendaItem}:
-        return FieldType(f"an object ({hint.__name__})", lambda value: from_body(hint, value), to_body)
+        return FieldType(f"an object ({hint.__name__})", lambda value: from_body(hint, value), lambda value: _written(hint, value))
     msg = f"{where}: {hint} is no field type of the vocabulary (R34)"
     raise TypeError(msg)
 

@@ -301,6 +301,11 @@ class Rows:
         table = model.__table__ if hasattr(model, "__table__") else model
         self._tables[table][tuple(key[column.key] for column in table.primary_key)] = None
 
+    def take(self, later: "Rows") -> None:
+        """Add what another one gathered after this one."""
+        for table, by_key in later._tables.items():  # noqa: SLF001  # its own kind
+            self._tables[table].update(by_key)
+
     def save(self, session: Session) -> None:
         """Write what was gathered: one deleting and one upserting statement per table."""
         for table, by_key in self._tables.items():
@@ -427,7 +432,9 @@ def _fold(projection: Projection, rows: Rows, town: str, epoch: str, done: int, 
                 raise unreadable
             handler = projection.handlers.get(type(happened)) if happened is not None else None
             if handler is not None:
-                handler(rows, town, happened)
+                effect = Rows()  # apart, so that nothing is left of a handler that fails halfway
+                handler(effect, town, happened)
+                rows.take(effect)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             log.exception("projection.stalled", extra=facts(projection=projection.name, town=town, seq=seq))
@@ -470,3 +477,13 @@ def stalls(session: Session) -> Sequence[Any]:
     """Where a projection stands still: projection, town, seq, reason."""
     query = select(projection_cursor).where(projection_cursor.c.stalled_at.is_not(None))
     return session.execute(query.order_by(projection_cursor.c.town, projection_cursor.c.projection)).all()
+
+
+def retry_stalls(session: Session, projection_names: Iterable[str]) -> int:
+    """Let these projections try again where they stand still; returns how many logs. The next `apply` goes on before what failed.
+
+    For when the handler was mended: at a worker's start, and by an operator's hand. What still fails stalls again.
+    """
+    stalled = projection_cursor.c.projection.in_(list(projection_names)) & projection_cursor.c.stalled_at.is_not(None)
+    freed = session.execute(update(projection_cursor).where(stalled).values(stalled_at=None, reason=""))
+    return int(freed.rowcount)  # type: ignore[attr-defined]  # an update gives a cursor result

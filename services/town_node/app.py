@@ -1,0 +1,84 @@
+"""A node's web side: the circle's own pages and its API."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import select
+
+from services.town_node.circle.membership import become_author, membership, open_node
+from services.town_node.circle.model import Member
+from services.town_node.circle.pages import pages as circle_pages
+from services.town_node.config import HERE, Settings, load_settings, utc_now, web_secret
+from services.town_node.home.pages import pages as home_pages
+from services.town_node.initiatives.pages import pages as initiative_pages
+from services.town_node.lessons.pages import library_pages
+from services.town_node.lessons.pages import pages as lesson_pages
+from services.town_node.meetings.pages import pages as meeting_pages
+from shared import heads
+from shared.db import Database
+from shared.eventlog import read_head
+from shared.language import N_
+from shared.web import Item, Site, open_site
+
+NAVIGATION = (
+    Item(N_("Today"), "home.today", "house"),
+    Item(N_("Meetings"), "meetings.index", "calendar-event"),
+    Item(N_("Initiatives"), "initiatives.index", "flower1"),
+    Item(N_("Lessons"), "lessons.index", "lightbulb"),
+    Item(N_("Association"), "library.index", "globe2"),
+    Item(N_("People"), "circle.people", "people", role="member"),
+    Item(N_("Our circle"), "circle.profile", "tree"),
+)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application, for gunicorn and for tests."""
+    settings = settings or load_settings()
+    database = open_node(settings)
+    with database.reading() as session:
+        joined = membership(session)
+    app = open_site(
+        Site(
+            package=__package__ or "services.town_node",
+            folder=HERE,
+            name=lambda: f"Kenniskring {joined.name}" if joined else "Kenniskring",
+            database=database,
+            secret=web_secret(settings),
+            navigation=NAVIGATION,
+            find_person=lambda session, code: session.scalar(select(Member).where(Member.code == code, Member.left_on.is_(None))),
+            find_by_email=lambda session, email: session.scalar(
+                select(Member).where(Member.email == email, Member.left_on.is_(None))
+            ),
+            secure_cookies=settings.url.startswith("https://"),
+            mail_folder=settings.state / "mail" if settings.demo else None,
+            base_url=settings.url,
+            foot=lambda: sync_state(database, settings),
+            clock=utc_now,
+        )
+    )
+    for pages in (home_pages, circle_pages, initiative_pages, meeting_pages, lesson_pages, library_pages):
+        app.register_blueprint(pages)
+
+    @app.before_request
+    def notice_joining() -> None:
+        if "author" not in database.info:
+            become_author(settings, database)
+
+    return app
+
+
+def sync_state(database: Database, settings: Settings) -> dict[str, Any]:
+    """For the foot of every page: what the association has received, and until when (design §4)."""
+    with database.reading() as session:
+        last = read_head(session)
+        held = session.execute(select(heads.received_head)).first()
+        joined = membership(session) is not None
+    waiting = (last.seq if last else 0) - (held.cursor if held else 0)
+    quiet = max(settings.head_period, 60.0) * 3
+    return {
+        "joined": joined,
+        "waiting": max(0, waiting),
+        "answered_at": held.answered_at if held else None,
+        "away": held is None or utc_now() - held.answered_at > timedelta(seconds=max(quiet, settings.idle_period * 2)),
+    }

@@ -1,0 +1,1 @@
+"""Today: what comes next, and what to do first."""

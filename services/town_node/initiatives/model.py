@@ -1,0 +1,104 @@
+"""An initiative and the phases it went through (§2.1.2)."""
+
+from datetime import date
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Date, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.town_node.circle.model import place_of
+from shared.db import Base
+from shared.events import (
+    InitiativeChanged,
+    InitiativePhaseReached,
+    InitiativeRegistered,
+    InitiativeWithdrawn,
+    PhaseStep,
+)
+from shared.language import N_
+from shared.refusals import Refusal
+
+
+class InFuture(Refusal):
+    """A register tells what is, not what is hoped for."""
+
+    text = N_("This day is in the future.")
+
+
+class BeforeLastStep(Refusal):
+    """A history has one direction."""
+
+    text = N_("The initiative came into its present phase on a later day.")
+
+
+class SamePhase(Refusal):
+    """Nothing would change."""
+
+    text = N_("The initiative is in this phase already.")
+
+
+class Initiative(Base):
+    """A garden or other green project, in whatever phase (R1)."""
+
+    __tablename__ = "initiative"
+
+    code: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(160))
+    kind: Mapped[str] = mapped_column(String(40), index=True)
+    phase: Mapped[str] = mapped_column(String(40), index=True)
+    """The last step of the history."""
+    history: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    """Steps as {phase, since}, oldest first."""
+    about_text: Mapped[str] = mapped_column(Text, default="")
+    latitude: Mapped[int | None] = mapped_column(Integer)
+    longitude: Mapped[int | None] = mapped_column(Integer)
+    place_name: Mapped[str] = mapped_column(String(160), default="")
+    purposes: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    visitors: Mapped[bool] = mapped_column(Boolean, default=False)
+    visiting: Mapped[str] = mapped_column(String(160), default="")
+    withdrawn_on: Mapped[date | None] = mapped_column(Date)
+
+    @property
+    def steps(self) -> list[PhaseStep]:
+        return [PhaseStep(step["phase"], date.fromisoformat(step["since"])) for step in self.history or []]
+
+    def register(self, phase: str, since: date, today: date) -> InitiativeRegistered:
+        self._step(phase, since, today)
+        return InitiativeRegistered(**self._state())
+
+    def change(self, **told: Any) -> InitiativeChanged:
+        for name, value in told.items():
+            setattr(self, name, value)
+        return InitiativeChanged(**self._state())
+
+    def reach_phase(self, phase: str, since: date, today: date) -> InitiativePhaseReached:
+        if phase == self.phase:
+            raise SamePhase(fields={"phase": SamePhase().words})
+        self._step(phase, since, today)
+        return InitiativePhaseReached(**self._state())
+
+    def withdraw(self, today: date) -> InitiativeWithdrawn:
+        self.withdrawn_on = today
+        return InitiativeWithdrawn(initiative=self.code)
+
+    def _step(self, phase: str, since: date, today: date) -> None:
+        if since > today:
+            raise InFuture(fields={"since": InFuture().words})
+        if self.steps and since < self.steps[-1].since:
+            raise BeforeLastStep(fields={"since": BeforeLastStep().words})
+        self.history = [*(self.history or []), {"phase": phase, "since": since.isoformat()}]
+        self.phase = phase
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "initiative": self.code,
+            "name": self.name,
+            "kind": self.kind,
+            "history": tuple(self.steps),
+            "about_text": self.about_text or "",
+            "place": place_of(self.latitude, self.longitude),
+            "place_name": self.place_name or "",
+            "purposes": tuple(self.purposes or ()),
+            "visitors": bool(self.visitors),
+            "visiting": self.visiting or "",
+        }

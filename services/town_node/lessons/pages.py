@@ -1,0 +1,231 @@
+"""The circle's own lessons, and the association: the lessons of other towns."""
+
+from typing import Any
+
+from flask import Blueprint, redirect, request, url_for
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from wtforms import BooleanField
+
+from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line
+from services.town_node.circle.finding import asked, facet, paged
+from services.town_node.circle.model import Circle
+from services.town_node.initiatives.model import Initiative
+from services.town_node.lessons import actions
+from services.town_node.lessons.library import LibraryLesson, town_names
+from services.town_node.lessons.model import Lesson
+from services.town_node.meetings.model import Meeting, RoundEntry
+from shared.labels import choices, label
+from shared.language import N_, Words, _, day
+from shared.refusals import NotAllowed, NotFound
+from shared.search import matching, rank
+from shared.web import flash_ok, may, me, person, reading, render, require, today, transaction
+
+pages = Blueprint("lessons", __name__, url_prefix="/lessons")
+library_pages = Blueprint("library", __name__, url_prefix="/association")
+
+
+class LessonForm(AskingForm):
+    title = line(N_("In one sentence"), needed=True, hint=N_("As you would say it to somebody who starts a garden."))
+    body = area(N_("The whole story"), needed=True, hint=N_("What happened, what you would do again, what not."))
+    kind = choose(N_("Kind"))
+    theme = choose(N_("Theme"))
+    phase = choose(N_("Helps in this phase"))
+    initiative = choose(N_("Learned at"))
+    meeting = choose(N_("Told at the meeting"))
+    signed = BooleanField(
+        Words(N_("Put my name under it")), description=Words(N_("Then everybody sees your name, in other towns too."))
+    )
+
+    def offer(self, session: Session) -> None:
+        """Fill in the choices."""
+        own = session.scalar(select(Circle.themes)) or []
+        held = session.execute(
+            select(Meeting.code, Meeting.title, Meeting.day).where(Meeting.status == "held").order_by(Meeting.day.desc())
+        ).all()
+        known = choices("theme")
+        used = session.scalars(select(Lesson.theme).distinct()).all()
+        codes = [code for code, _word in known]
+        self.theme.choices = known + [(code, label(code, "theme")) for code in dict.fromkeys([*own, *used]) if code not in codes]
+        self.kind.choices = choices("lesson_kind")
+        self.phase.choices = [("", _("Every phase")), *choices("phase")]
+        self.initiative.choices = [("", _("No initiative in particular")), *_initiatives(session)]
+        self.meeting.choices = [("", _("No meeting in particular")), *((code, f"{title}, {day(on)}") for code, title, on in held)]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return {name: self[name].data for name in ("title", "body", "kind", "theme")} | {
+            name: self[name].data or None for name in ("phase", "initiative", "meeting")
+        }
+
+
+def _initiatives(session: Session) -> list[tuple[str, str]]:
+    query = select(Initiative.code, Initiative.name).where(Initiative.withdrawn_on.is_(None)).order_by(Initiative.name)
+    return [(code, name) for code, name in session.execute(query)]
+
+
+def _list(session: Session, model: Any, extra: dict[str, Any], newest: Any, names: dict[str, str] | None = None) -> dict[str, Any]:
+    """What a list of lessons shows: found, chosen, counted."""
+    columns = {"theme": model.theme, "phase": model.phase, "kind": model.kind}
+    if names is not None:
+        columns["town"] = model.town
+    wanted = extra | {name: column == asked(name) for name, column in columns.items() if asked(name)}
+    words = asked("q")
+    if words:
+        wanted["q"] = matching(session, model, words)
+    facets = [
+        facet(session, _("Theme"), "theme", model.theme, wanted, lambda code: label(code, "theme")),
+        facet(session, _("Helps in this phase"), "phase", model.phase, wanted, lambda code: label(code, "phase")),
+        facet(session, _("Kind"), "kind", model.kind, wanted, lambda code: label(code, "lesson_kind")),
+    ]
+    if names is not None:
+        facets.append(facet(session, _("Town"), "town", model.town, wanted, lambda town: names.get(town, town)))
+    query = select(model).where(*wanted.values())
+    if words:
+        query = query.order_by(rank(session, model, words))
+    total = session.scalar(select(func.count()).select_from(model).where(*wanted.values())) or 0
+    return {
+        "page": paged(session, query.order_by(model.shared_on.desc(), newest), total),
+        "facets": facets,
+        "words": words,
+        "kept": {name: asked(name) for name in columns if asked(name)},
+        "clear_url": url_for(".index") if len(wanted) > len(extra) else None,
+    }
+
+
+@pages.get("")
+def index() -> Any:
+    with reading() as session:
+        shown = _list(session, Lesson, {"here": Lesson.withdrawn_on.is_(None)}, Lesson.code)
+    return render("lessons/index.html", **shown)
+
+
+@pages.get("/<code>")
+def show(code: str) -> Any:
+    with reading() as session:
+        lesson = actions.find_lesson(session, code)
+        initiative = session.get(Initiative, lesson.initiative) if lesson.initiative else None
+        meeting = session.get(Meeting, lesson.meeting) if lesson.meeting else None
+        elsewhere = session.scalars(
+            select(LibraryLesson)
+            .where(LibraryLesson.theme == lesson.theme)
+            .order_by(LibraryLesson.shared_on.desc(), LibraryLesson.lesson)
+            .limit(4)
+        ).all()
+        names = town_names(session)
+    return render(
+        "lessons/show.html",
+        lesson=lesson,
+        initiative=initiative if initiative and initiative.withdrawn_on is None else None,
+        meeting=meeting if meeting and meeting.status != "cancelled" else None,
+        elsewhere=elsewhere,
+        names=names,
+        mine=_may_change(lesson),
+    )
+
+
+def _may_change(lesson: Lesson) -> bool:
+    return may("facilitator") or (lesson.author is not None and lesson.author == me())
+
+
+@pages.route("/new", methods=["GET", "POST"])
+@require("member")
+def share() -> Any:
+    form = LessonForm()
+    with reading() as session:
+        if not form.is_submitted():
+            _begin_from_round(session, form)
+        form.offer(session)
+    if form.validate_on_submit():
+        with transaction() as session:
+            if ask_about_names(form, session, [form.title.data, form.body.data]):
+                lesson = actions.share_lesson(session, me(), today=today(), byline=_byline(form), **form.told)
+                flash_ok(_("Thank you. Members find this lesson now, and so will the other towns."))
+                return redirect(url_for(".show", code=lesson.code))
+    return render("lessons/form.html", form=form, lesson=None), 422 if form.is_submitted() else 200
+
+
+def _byline(form: LessonForm) -> str | None:
+    who = person()
+    return who.name if who and form.signed.data else None
+
+
+def _begin_from_round(session: Session, form: LessonForm) -> None:
+    """What was said in a round becomes a lesson in one step (R17)."""
+    entry = session.get(RoundEntry, asked("round")) if asked("round") else None
+    if entry is None:
+        form.initiative.data = asked("initiative")
+        return
+    answer = asked("answer") if asked("answer") in {"learned", "tips"} else "learned"
+    form.body.data = getattr(entry, answer) or ""
+    first = form.body.data.split("\n")[0].split(". ")[0].rstrip(". ")
+    form.title.data = first if len(first) <= 160 else first[:157].rsplit(" ", 1)[0] + "…"
+    form.kind.data = "tip" if answer == "tips" else "do"
+    meeting, initiative = session.get(Meeting, entry.meeting), session.get(Initiative, entry.initiative)
+    if meeting is not None:
+        form.meeting.data = meeting.code
+        form.theme.data = meeting.theme or ""
+    if initiative is not None and initiative.withdrawn_on is None:
+        form.initiative.data = initiative.code
+        form.phase.data = initiative.phase
+
+
+@pages.route("/<code>/edit", methods=["GET", "POST"])
+@require("member")
+def revise(code: str) -> Any:
+    with reading() as session:
+        lesson = actions.find_lesson(session, code)
+        if not _may_change(lesson):
+            raise NotAllowed
+        form = LessonForm(obj=lesson)
+        form.offer(session)
+    own = lesson.author == me()
+    if not own:
+        del form.signed  # only the author can agree to be named
+    elif not form.is_submitted():
+        form.signed.data = bool(lesson.byline_name)
+    if form.validate_on_submit():
+        with transaction() as session:
+            if ask_about_names(form, session, [form.title.data, form.body.data]):
+                byline = _byline(form) if own else lesson.byline_name
+                actions.revise_lesson(session, code, today=today(), byline=byline, **form.told)
+                flash_ok(_("Saved. The other towns will see this too."))
+                return redirect(url_for(".show", code=code))
+    return render("lessons/form.html", form=form, lesson=lesson), 422 if form.is_submitted() else 200
+
+
+@pages.post("/<code>/withdraw")
+@require("member")
+def withdraw(code: str) -> Any:
+    with transaction() as session:
+        if not _may_change(actions.find_lesson(session, code)):
+            raise NotAllowed
+        actions.withdraw_lesson(session, code, today())
+    flash_ok(_("The lesson is taken back, here and in the other towns."))
+    return redirect(url_for(".index"))
+
+
+@library_pages.get("", endpoint="index")
+def index_of_all() -> Any:
+    with reading() as session:
+        names = dict(town_names(session))
+        shown = _list(session, LibraryLesson, {}, LibraryLesson.lesson, names)
+    return render("library/index.html", names=names, **shown)
+
+
+@library_pages.get("/<town>/<code>", endpoint="show")
+def show_one(town: str, code: str) -> Any:
+    if not request.path.isprintable():  # PostgreSQL refuses NUL in a text
+        raise NotFound
+    with reading() as session:
+        lesson = session.get(LibraryLesson, (town, code))
+        if lesson is None:
+            raise NotFound
+        names = town_names(session)
+        own = session.scalars(
+            select(Lesson)
+            .where(Lesson.theme == lesson.theme, Lesson.withdrawn_on.is_(None))
+            .order_by(Lesson.shared_on.desc())
+            .limit(4)
+        ).all()
+    return render("library/show.html", lesson=lesson, names=names, own=own)

@@ -1,0 +1,318 @@
+"""Meetings: the list, the plan, the evening itself, the round and the report."""
+
+from typing import Any
+
+from flask import Blueprint, redirect, url_for
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from wtforms import DateField, IntegerField, SelectMultipleField, TimeField, widgets
+from wtforms.validators import InputRequired, NumberRange, Optional, ValidationError
+
+from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line, one_line
+from services.town_node.circle.model import Circle, Member
+from services.town_node.initiatives.actions import find_initiative
+from services.town_node.initiatives.model import Initiative
+from services.town_node.lessons.model import Lesson
+from services.town_node.meetings import actions
+from services.town_node.meetings.model import ANSWERS, Attendance, Meeting, NotHeldYet, RoundEntry
+from shared.events import LINE_MAX
+from shared.labels import choices, label
+from shared.language import N_, Words, _, ngettext
+from shared.web import Form, flash_ok, may, naming, reading, render, require, today, transaction
+
+pages = Blueprint("meetings", __name__, url_prefix="/meetings")
+
+FIXED = ((N_("Welcome, with something to drink"), 15), (N_("Round: how is it going?"), 45), (N_("Theme"), 45),
+         (N_("Strengthening the circle"), 15))  # fmt: skip
+"""The fixed ingredients of an evening (§2.2), in minutes."""
+QUESTIONS = {
+    "happened": N_("What went well, and what else happened?"),
+    "learned": N_("What did you learn?"),
+    "next_step": N_("What is the next step?"),
+    "circle_could": N_("What could the circle do?"),
+    "tips": N_("Which tips do you have for others?"),
+}
+
+
+class MeetingForm(AskingForm):
+    title = line(N_("Title"), needed=True)
+    kind = choose(N_("Kind"))
+    theme = choose(N_("Theme"))
+    day = DateField(Words(N_("Day")), validators=[InputRequired()])
+    starts = TimeField(Words(N_("From")), validators=[InputRequired()])
+    ends = TimeField(Words(N_("Until")), validators=[Optional()])
+    place_name = line(N_("Place"), hint=N_("Not the address of somebody's home: everybody can read this."))
+    agenda = area(
+        N_("Agenda"), hint=N_("One item per line, with its minutes behind a stroke: Round: how is it going? | 45"), rows=7
+    )
+
+    def offer(self, session: Session) -> None:
+        """Fill in the choices."""
+        known = choices("theme")
+        codes = [code for code, _word in known]
+        own = [code for code in session.scalar(select(Circle.themes)) or [] if code not in codes]
+        self.kind.choices = choices("meeting_kind")
+        self.theme.choices = [("", _("No theme")), *known, *((code, label(code, "theme")) for code in own)]
+
+    def validate_agenda(self, field: Any) -> None:
+        try:
+            self.items = read_agenda(field.data or "")
+        except ValueError:
+            words = _("Write each item as: title | minutes. A title has at most %(most)s characters.", most=LINE_MAX)
+            raise ValidationError(words) from None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        names = ("title", "kind", "day", "starts", "ends", "place_name")
+        return {name: self[name].data for name in names} | {"theme": self.theme.data or None, "agenda": self.items}
+
+
+class HoldForm(Form):
+    attended = IntegerField(
+        Words(N_("How many people came?")),
+        validators=[Optional(), NumberRange(0, 10_000)],
+        description=Words(N_("Everybody counts, guests too. Empty: those who are ticked.")),
+        render_kw={"inputmode": "numeric"},
+    )
+    members = SelectMultipleField(
+        Words(N_("Who was there?")),
+        widget=widgets.ListWidget(prefix_label=False),
+        option_widget=widgets.CheckboxInput(),
+        description=Words(N_("Stays in this circle.")),
+    )
+    notes = area(N_("Notes"), hint=N_("Stay in this circle. They are the start of the report."))
+
+
+class RoundForm(Form):
+    # Ask what went well first: the round must not become a complaint (R11).
+    happened = area(QUESTIONS["happened"], rows=4)
+    learned = area(QUESTIONS["learned"], rows=4)
+    next_step = area(QUESTIONS["next_step"], rows=3)
+    circle_could = area(QUESTIONS["circle_could"], rows=3)
+    tips = area(QUESTIONS["tips"], rows=4)
+
+
+class ReportForm(AskingForm):
+    report = area(N_("Report"), needed=True, rows=18, hint=N_("Everybody can read this, in other towns too: leave names out."))
+
+
+def read_agenda(said: str) -> list[dict[str, Any]]:
+    """Lines `title | minutes` as items; minutes may be left out. Raises `ValueError`."""
+    items = []
+    for text in said.splitlines():
+        title, stroke, minutes = text.rpartition("|")
+        if not stroke:
+            title, minutes = text, "0"
+        digits = minutes.strip().removesuffix("'").removesuffix("min").strip() or "0"
+        title = one_line(title)
+        if not title and not stroke:
+            continue
+        if not title or len(title) > LINE_MAX or not (digits.isascii() and digits.isdigit()) or int(digits) > 1440:
+            raise ValueError
+        items.append({"title": title, "minutes": int(digits)})
+    if len(items) > 100:
+        raise ValueError
+    return items
+
+
+def write_agenda(items: list[dict[str, Any]]) -> str:
+    """The same, for the form."""
+    return "\n".join(f"{item['title']} | {item['minutes']}" if item["minutes"] else item["title"] for item in items)
+
+
+@pages.get("")
+def index() -> Any:
+    with reading() as session:
+        query = select(Meeting).where(Meeting.status != "cancelled").order_by(Meeting.day, Meeting.starts)
+        meetings = session.scalars(query).all()
+    coming = [meeting for meeting in meetings if meeting.status == "planned" and meeting.day >= today()]
+    unfinished = [meeting for meeting in meetings if meeting.status == "planned" and meeting.day < today()]
+    held = [meeting for meeting in reversed(meetings) if meeting.status == "held"]
+    return render("meetings/index.html", coming=coming, unfinished=unfinished, held=held)
+
+
+@pages.route("/new", methods=["GET", "POST"])
+@require("facilitator")
+def plan() -> Any:
+    form = MeetingForm()
+    with reading() as session:
+        form.offer(session)
+        if not form.is_submitted():
+            form.agenda.data = write_agenda([{"title": _(title), "minutes": minutes} for title, minutes in FIXED])
+            _copy_last(session, form)
+    if form.validate_on_submit():
+        with naming(form), transaction() as session:
+            if ask_about_names(form, session, _texts(form)):
+                meeting = actions.plan_meeting(session, **form.told)
+                flash_ok(_("The meeting is planned."))
+                return redirect(url_for(".show", code=meeting.code))
+    return render("meetings/form.html", form=form, meeting=None), 422 if form.is_submitted() else 200
+
+
+def _copy_last(session: Session, form: MeetingForm) -> None:
+    """Eight meetings a year are planned one by one; the next one looks like the last."""
+    last = session.scalar(select(Meeting).where(Meeting.status != "cancelled").order_by(Meeting.day.desc()).limit(1))
+    if last is not None:
+        form.starts.data, form.ends.data, form.place_name.data = last.starts, last.ends, last.place_name
+
+
+def _texts(form: MeetingForm) -> list[str]:
+    return [form.title.data, form.place_name.data, form.agenda.data]
+
+
+@pages.get("/<code>")
+def show(code: str) -> Any:
+    with reading() as session:
+        meeting = actions.find_meeting(session, code)
+        came, entries, silent = [], [], []
+        if may("member"):
+            came = session.scalars(
+                select(Member.name)
+                .join(Attendance, Attendance.member == Member.code)
+                .where(Attendance.meeting == code)
+                .order_by(Member.name)
+            ).all()
+            entries = session.execute(
+                select(RoundEntry, Initiative)
+                .join(Initiative, Initiative.code == RoundEntry.initiative)
+                .where(RoundEntry.meeting == code, Initiative.withdrawn_on.is_(None))
+                .order_by(Initiative.name)
+            ).all()
+            silent = session.scalars(
+                select(Initiative)
+                .where(
+                    Initiative.withdrawn_on.is_(None),
+                    Initiative.phase != "stopped",
+                    Initiative.code.not_in(select(RoundEntry.initiative).where(RoundEntry.meeting == code)),
+                )
+                .order_by(Initiative.name)
+            ).all()
+        lessons = session.scalars(
+            select(Lesson).where(Lesson.meeting == code, Lesson.withdrawn_on.is_(None)).order_by(Lesson.shared_on)
+        ).all()
+    return render(
+        "meetings/show.html",
+        meeting=meeting,
+        came=came,
+        entries=[(entry, initiative, _answers(entry)) for entry, initiative in entries],
+        silent=silent,
+        lessons=lessons,
+        begun=meeting.day <= today(),
+    )
+
+
+def _answers(entry: RoundEntry) -> list[tuple[str, str, str]]:
+    """(name, question, answer), for what was answered."""
+    return [(name, _(QUESTIONS[name]), getattr(entry, name)) for name in ANSWERS if getattr(entry, name)]
+
+
+@pages.route("/<code>/edit", methods=["GET", "POST"])
+@require("facilitator")
+def change(code: str) -> Any:
+    with reading() as session:
+        meeting = actions.find_meeting(session, code)
+        names = ("title", "kind", "theme", "day", "starts", "ends", "place_name")
+        held = {name: getattr(meeting, name) for name in names}
+        form = MeetingForm(data=held | {"theme": meeting.theme or "", "agenda": write_agenda(meeting.agenda)})
+        form.offer(session)
+    if form.validate_on_submit():
+        with naming(form), transaction() as session:
+            if ask_about_names(form, session, _texts(form)):
+                actions.change_meeting(session, code, **form.told)
+                flash_ok(_("Saved. The other towns will see this too."))
+                return redirect(url_for(".show", code=code))
+    return render("meetings/form.html", form=form, meeting=meeting), 422 if form.is_submitted() else 200
+
+
+@pages.route("/<code>/hold", methods=["GET", "POST"])
+@require("facilitator")
+def hold(code: str) -> Any:
+    with reading() as session:
+        meeting = actions.find_meeting(session, code)
+        ticked = session.scalars(select(Attendance.member).where(Attendance.meeting == code)).all()
+        people = session.execute(
+            select(Member.code, Member.name).where(Member.left_on.is_(None) | Member.code.in_(ticked)).order_by(Member.name)
+        ).all()
+    form = HoldForm(obj=meeting)
+    form.members.choices = [(member, name) for member, name in people]
+    if not form.is_submitted():
+        form.members.data = list(ticked)
+    if form.validate_on_submit():
+        members = form.members.data or []
+        with naming(form):
+            with transaction() as session:
+                actions.hold_meeting(
+                    session,
+                    code,
+                    attended=len(members) if form.attended.data is None else form.attended.data,
+                    members=members,
+                    notes=form.notes.data,
+                    today=today(),
+                )
+            flash_ok(_("Written down. Now share what was learned, and publish the report."))
+            return redirect(url_for(".show", code=code))
+    return render("meetings/hold.html", form=form, meeting=meeting), 422 if form.is_submitted() else 200
+
+
+@pages.route("/<code>/round/<initiative>", methods=["GET", "POST"])
+@require("member")
+def tell(code: str, initiative: str) -> Any:
+    with reading() as session:
+        meeting = actions.find_meeting(session, code)
+        garden = find_initiative(session, initiative)
+        form = RoundForm(obj=actions.round_entry(session, code, initiative))
+    if form.validate_on_submit():
+        with transaction() as session:
+            actions.tell_in_round(session, code, initiative, **{name: form[name].data for name in ANSWERS})
+        flash_ok(_("Written down. Is there a lesson in it for others? Share it in one step."))
+        return redirect(url_for(".show", code=code, _anchor="round"))
+    return render("meetings/round.html", form=form, meeting=meeting, garden=garden), 422 if form.is_submitted() else 200
+
+
+@pages.route("/<code>/report", methods=["GET", "POST"])
+@require("facilitator")
+def report(code: str) -> Any:
+    form = ReportForm()
+    with reading() as session:
+        meeting = actions.find_meeting(session, code)
+        if meeting.status != "held":
+            raise NotHeldYet
+        if not form.is_submitted():
+            form.report.data = meeting.report or _draft(session, meeting)
+    if form.validate_on_submit():
+        with transaction() as session:
+            if ask_about_names(form, session, [form.report.data]):
+                actions.publish_report(session, code, form.report.data)
+                flash_ok(_("The report is published. The other towns will see it too."))
+                return redirect(url_for(".show", code=code))
+    return render("meetings/report.html", form=form, meeting=meeting), 422 if form.is_submitted() else 200
+
+
+def _draft(session: Session, meeting: Meeting) -> str:
+    """The report of the evening, ready before the drinks are (R14): how many came, the notes, and what the round brought."""
+    parts = []
+    if meeting.attended is not None:
+        parts.append(ngettext("%(n)s person came.", "%(n)s people came.", meeting.attended))
+    if meeting.notes:
+        parts.append(meeting.notes)
+    told = session.execute(
+        select(RoundEntry, Initiative.name)
+        .join(Initiative, Initiative.code == RoundEntry.initiative)
+        .where(RoundEntry.meeting == meeting.code, Initiative.withdrawn_on.is_(None))
+        .order_by(Initiative.name)
+    ).all()
+    if told:
+        parts.append(f"## {_('The round')}")
+    for entry, name in told:
+        parts.append(f"### {name}")
+        parts += [f"**{question}** {answer}" for _name, question, answer in _answers(entry)]
+    return "\n\n".join(parts)
+
+
+@pages.post("/<code>/cancel")
+@require("facilitator")
+def cancel(code: str) -> Any:
+    with transaction() as session:
+        actions.cancel_meeting(session, code)
+    flash_ok(_("The meeting is cancelled."))
+    return redirect(url_for(".index"))
