@@ -38,10 +38,11 @@ format: dev-env ## Format the code
 
 translations: dev-env ## Collect new texts into the catalogues
 	@$(BIN)/python deploy/translations.py
+	@$(BIN)/python shared/assets/build.py
 
 lock: dev-env ## Lock the dependencies anew, with hashes and without host names
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra pg -o requirements.txt pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra pg --extra dev -o requirements-dev.txt pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra pg --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove what was made here, but not the demo's state
 	@rm -rf .venv .check-migrations .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis shared/static/vendor

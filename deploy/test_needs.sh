@@ -19,6 +19,7 @@ for wanted in "$@"; do
     rabbitmq-server) need rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server ;;
     chromium) need chromium chromium ;;
     shellcheck) need shellcheck shellcheck ;;
+    *) echo "deploy/test_needs.sh does not know $wanted" >&2; exit 2 ;;
   esac
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -29,6 +30,13 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 fi
 echo "Installing ${missing[*]} (a few minutes, first time only)" >&2
 log=$(mktemp)
+# The tests start servers of their own; this says to Debian: do not start yours now.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  trap 'rm -f $policy' EXIT
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod +x $policy
+fi
 export DEBIAN_FRONTEND=noninteractive
 { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1 ||
   { echo "Could not install ${missing[*]}: $(tail -n 1 "$log")" >&2; exit 1; }

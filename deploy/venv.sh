@@ -38,7 +38,7 @@ find_python() {
       return
     fi
   done
-  fail "Python 3.11 or newer is needed; ${PYTHON:-python3} is $("${PYTHON:-python3}" -V 2>/dev/null || echo missing)."
+  fail "Python 3.11 or newer is needed; found: $("${PYTHON:-python3}" -V 2>/dev/null || echo none)."
 }
 
 # Made here, by a run that was not interrupted, and for the Python that starts now.
@@ -66,6 +66,8 @@ make_environment() {
   error=$("$python" -m venv --without-pip .venv 2>&1) || fail "$python -m venv says: $(tail -n 1 <<<"$error")"
 }
 
+debian_pip() { find "$1" -name 'pip-*.whl' 2>/dev/null | sort | tail -n 1 || true; }
+
 # Sets pip=(…) to the first that works: in the environment, of this Python, uv, or Debian's wheel.
 find_pip() {
   local target=.venv/bin/python wheel
@@ -78,12 +80,12 @@ find_pip() {
     export VIRTUAL_ENV=$PWD/.venv
     return
   fi
-  wheel=$(find /usr/share/python-wheels -name 'pip-*.whl' 2>/dev/null | sort | tail -n 1)
+  wheel=$(debian_pip /usr/share/python-wheels)
   if [ -z "$wheel" ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     say "Fetching pip (package python3-pip-whl)"
     mkdir -p .venv/pip
     (cd .venv/pip && apt-get download python3-pip-whl && dpkg-deb -x python3-pip-whl_*.deb .) </dev/null >/dev/null 2>&1 || true
-    wheel=$(find "$PWD/.venv/pip" -name 'pip-*.whl' | sort | tail -n 1)
+    wheel=$(debian_pip "$PWD/.venv/pip")
   fi
   [ -n "$wheel" ] || fail "neither pip nor uv was found. As root: apt-get install python3-venv"
   pip=("$target" "$wheel/pip")
@@ -93,7 +95,9 @@ find_pip() {
 install() {
   local log=.venv/install.log
   "${pip[@]}" install "${quiet[@]}" "$@" </dev/null >"$log" 2>&1 && return
-  if grep -qsi 'no space left\|disk quota' "$log"; then
+  if grep -qs 'cancelled by user' "$log"; then
+    fail "interrupted. The next run begins anew."
+  elif grep -qsi 'no space left\|disk quota' "$log"; then
     fail "the disk is full."
   elif grep -qsi 'HASHES\|hash mismatch' "$log"; then
     rm -f .venv/unfinished # pip refused before it touched anything

@@ -1,9 +1,14 @@
-"""Real parts for the tests: throw-away PostgreSQL and RabbitMQ, private to this run, on free ports (`libraries.md` §12)."""
+"""Real parts for the tests: throw-away PostgreSQL and RabbitMQ, private to this run, on free ports.
+
+TUINKOEPEL_TEST_POSTGRES_URL (of a user who may create databases) and TUINKOEPEL_TEST_RABBITMQ_URL name servers to use instead. A
+run that was killed cannot clean up; the next one ends what it left behind.
+"""
 
 import os
 import pwd
+import random
+import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -16,10 +21,11 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses now, nor gets by chance for a connection of its own while a test has its server down."""
+    while True:
+        port = random.randint(20000, 29999)
+        if not answers(port):
+            return port
 
 
 def wait_until(ready, what: str, patience: float = PATIENCE) -> None:
@@ -56,64 +62,109 @@ def _as(user: str) -> dict:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-def _own(folder: Path, user: str) -> None:
+def _folder_for(user: str) -> Path:
+    """A new folder of that system user, in which its server lives with all it keeps."""
+    _end_what_dead_runs_left()
+    folder = Path(tempfile.mkdtemp(prefix=f"tuinkoepel-test-{os.getpid()}-"))
     if os.getuid() == 0:
         shutil.chown(folder, user, user)
+    return folder
+
+
+def _end_what_dead_runs_left() -> None:
+    for folder in Path(tempfile.gettempdir()).glob("tuinkoepel-test-*-*"):
+        if not Path("/proc", folder.name.split("-")[2]).exists():
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Kill whatever works in this folder, then remove it. Every server here starts in its own, which sets it apart from others."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(folder):
+                os.kill(int(process.name), 9)
+        except OSError:
+            continue  # gone already, or not ours
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class Postgres:
-    """A PostgreSQL of our own."""
+    """A PostgreSQL of our own. `url` is the database from which others are made."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="tk-pg-"))
-        _own(self._folder, "postgres")
+        self.url = os.environ.get("TUINKOEPEL_TEST_POSTGRES_URL", "")
+        self._folder: Path | None = None
+        self._made: list[str] = []
+        if not self.url:
+            self._start()
+
+    def _start(self) -> None:
+        self._folder = _folder_for("postgres")
+        binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
         self.port = free_port()
-        self._made = 0
-        binaries = max(Path("/usr/lib/postgresql").glob("*/bin"))
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         data = self._folder / "data"
         common = {"cwd": self._folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **_as("postgres")}
-        subprocess.run([binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"], check=True, **common)
-        self._server = subprocess.Popen(
-            [
-                *(binaries / "postgres", "-D", data, "-p", str(self.port), "-k", self._folder),
-                *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=60"),
-            ],
-            **common,
-        )
-        wait_until(self._accepts, "PostgreSQL")
+        make = [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+        subprocess.run(make, check=True, **common)
+        settings = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": 60,
+            "fsync": "off",  # nobody will want to read this after the power failed
+            "full_page_writes": "off",
+        }
+        options = [f"--{name}={value}" for name, value in settings.items()]
+        self._server = subprocess.Popen([binaries / "postgres", "-D", data, *options], **common)
+        try:
+            wait_until(self._accepts, "PostgreSQL")
+        except TimeoutError:
+            self.end()
+            raise
 
     def _accepts(self) -> bool:
         import psycopg
 
         try:
-            psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres").close()
+            psycopg.connect(self.url).close()
         except psycopg.OperationalError:
             return False
         return True
 
-    def fresh_database(self) -> str:
-        """The address of a new, empty database."""
+    def _run(self, statement: str) -> None:
         import psycopg
 
-        self._made += 1
-        name = f"t{self._made}"
-        with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def fresh_database(self, template: str = "template0") -> str:
+        """The address of a new database: empty, or a copy of another that nobody uses now (by its name)."""
+        name = f"t{len(self._made) + 1}_{secrets.token_hex(4)}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self._made.append(name)
+        return f"{self.url.rsplit('/', 1)[0]}/{name}"
 
     def end(self) -> None:
-        self._server.send_signal(signal.SIGQUIT)
+        if self._folder is None:
+            for name in self._made:
+                self._run(f"DROP DATABASE {name} WITH (FORCE)")
+            return
+        _clear(self._folder)
         self._server.wait(20)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class Rabbit:
-    """A RabbitMQ of our own, which a test may kill and start again."""
+    """A RabbitMQ of our own, which a test may stop, kill and start again; what is durable survives both."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="tk-mq-"))
-        _own(self._folder, "rabbitmq")
-        self.port, distribution = free_port(), free_port()
+        self.url = os.environ.get("TUINKOEPEL_TEST_RABBITMQ_URL", "")
+        self._folder: Path | None = None
+        self._server: subprocess.Popen | None = None
+        if self.url:
+            return
+        self._folder = _folder_for("rabbitmq")
+        self.port, distribution, names = free_port(), free_port(), free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         (self._folder / "plugins").write_text("[].")
         (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.default = 127.0.0.1:{self.port}\nlog.console.level = error\n")
@@ -121,6 +172,7 @@ class Rabbit:
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
             "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(names),
             "RABBITMQ_NODENAME": f"tk{self.port}@localhost",
             "RABBITMQ_DIST_PORT": str(distribution),
             "RABBITMQ_MNESIA_BASE": str(self._folder / "mnesia"),
@@ -129,23 +181,64 @@ class Rabbit:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "plugins"),
             "RABBITMQ_PID_FILE": str(self._folder / "pid"),
         }
-        for path in self._folder.iterdir():
-            _own(path, "rabbitmq")
-        self._server = None
-        self.start()
+        # Erlang's name server, else started by the first node and left behind for ever.
+        self._names = self._spawn(shutil.which("epmd") or "/usr/bin/epmd", "-port", str(names), "-address", "127.0.0.1")
+        try:
+            wait_until(lambda: answers(names), "epmd")
+            self.start()
+        except (TimeoutError, RuntimeError):
+            self.end()
+            raise
+
+    def _spawn(self, *command: str) -> subprocess.Popen:
+        with (self._folder / "output").open("a") as output:
+            where = {"cwd": self._folder, "env": self._environment, "stdout": output, "stderr": output}
+            return subprocess.Popen(command, start_new_session=True, **where, **_as("rabbitmq"))
+
+    def _must_be_ours(self) -> None:
+        if self._folder is None:
+            msg = "This test stops and starts RabbitMQ: leave TUINKOEPEL_TEST_RABBITMQ_URL unset."
+            raise RuntimeError(msg)
 
     def start(self) -> None:
-        self._server = subprocess.Popen(
-            ["/usr/lib/rabbitmq/bin/rabbitmq-server"], cwd=self._folder, env=self._environment, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True, **_as("rabbitmq"),
-        )  # fmt: skip
-        wait_until(lambda: answers(self.port), "RabbitMQ")
+        self._must_be_ours()
+        self._server = self._spawn("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        wait_until(self._accepts, "RabbitMQ")
+
+    def _accepts(self) -> bool:
+        if self._server.poll() is not None:
+            msg = f"RabbitMQ ended while it started: {(self._folder / 'output').read_text()[-2000:]}"
+            raise RuntimeError(msg)
+        return answers(self.port)
+
+    def stop(self) -> None:
+        """In good order."""
+        self.rabbitmqctl("stop")
+        self._server.wait(PATIENCE)
 
     def kill(self) -> None:
         """SIGKILL: no cleaning up."""
-        os.killpg(self._server.pid, signal.SIGKILL)
+        self._must_be_ours()
+        os.killpg(self._server.pid, 9)
         self._server.wait(20)
+        wait_until(lambda: not answers(self.port), "the end of RabbitMQ")
+
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """What the operator's tool answers."""
+        self._must_be_ours()
+        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", "--quiet", *arguments]
+        done = subprocess.run(
+            command, cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False, **_as("rabbitmq")
+        )
+        if done.returncode:
+            msg = f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+            raise RuntimeError(msg)
+        return done.stdout
 
     def end(self) -> None:
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is None:
+            return
+        _clear(self._folder)
+        for process in (self._server, self._names):
+            if process is not None:
+                process.wait(20)
