@@ -93,7 +93,7 @@ def test_a_body_too_long_is_not_sealed():
     class Long(Event):
         wire, subject = "nl.tuinkoepel.long.v1", "long"
 
-    import shared.envelope as envelope
+    from shared import envelope
 
     body = {"text": "x" * BODY_MAX}
     original, envelope.to_body = envelope.to_body, lambda _: body
@@ -119,24 +119,24 @@ def test_an_erased_body_leaves_a_chain_that_verifies():
 
 
 ALTERED = {
-    "a body is another": lambda says, events: events[1].update(body=events[2]["body"]),
-    "a body says more": lambda says, events: events[4].update(body=events[4]["body"].replace("water", "Water")),
-    "a salt is another": lambda says, events: events[1].update(salt=events[2]["salt"]),
-    "a salt is missing": lambda says, events: events[1].pop("salt"),
-    "a time in a header": lambda says, events: events.__setitem__(4, forged(4, time="2012-06-21T12:00:00.000Z")),
-    "a type in a header": lambda says, events: events.__setitem__(2, forged(2, type="nl.tuinkoepel.lesson.revised.v1")),
-    "a NUL in a header": lambda says, events: events.__setitem__(4, forged(4, type="nl.tuinkoepel.\0")),
-    "an event is missing": lambda says, events: events.pop(2),
-    "two events swapped": lambda says, events: events.reverse(),
-    "an event twice": lambda says, events: events.insert(2, events[2]),
-    "another town's event": lambda says, events: events.__setitem__(2, to_json(BREDA.entries[2])),
-    "another town's name": lambda says, events: says.update(town="breda"),
-    "another epoch": lambda says, events: says.update(epoch="0000"),
-    "another place": lambda says, events: says.update({"from": 2, "to": 6}),
-    "the last signature": lambda says, events: events[4].update(signature=events[3]["signature"]),
-    "another version": lambda says, events: says.update(v=2),
-    "no events": lambda says, events: events.clear(),
-    "too many events": lambda says, events: events.extend(events * 100),
+    "a body is another": lambda _, events: events[1].update(body=events[2]["body"]),
+    "a body says more": lambda _, events: events[4].update(body=events[4]["body"].replace("water", "Water")),
+    "a salt is another": lambda _, events: events[1].update(salt=events[2]["salt"]),
+    "a salt is missing": lambda _, events: events[1].pop("salt"),
+    "a time in a header": lambda _, events: events.__setitem__(4, forged(4, time="2012-06-21T12:00:00.000Z")),
+    "a type in a header": lambda _, events: events.__setitem__(2, forged(2, type="nl.tuinkoepel.lesson.revised.v1")),
+    "a NUL in a header": lambda _, events: events.__setitem__(4, forged(4, type="nl.tuinkoepel.\0")),
+    "an event is missing": lambda _, events: events.pop(2),
+    "two events swapped": lambda _, events: events.reverse(),
+    "an event twice": lambda _, events: events.insert(2, events[2]),
+    "another town's event": lambda _, events: events.__setitem__(2, to_json(BREDA.entries[2])),
+    "another town's name": lambda says, _: says.update(town="breda"),
+    "another epoch": lambda says, _: says.update(epoch="0000"),
+    "another place": lambda says, _: says.update({"from": 2, "to": 6}),
+    "the last signature": lambda _, events: events[4].update(signature=events[3]["signature"]),
+    "another version": lambda says, _: says.update(v=2),
+    "no events": lambda _, events: events.clear(),
+    "too many events": lambda _, events: events.extend(events * 100),
 }
 
 
@@ -231,8 +231,8 @@ def mutated(draw) -> bytes:
 def test_whatever_the_bytes_unpack_raises_malformed_or_nothing(raw):
     try:
         unpack(raw)
-    except Malformed as refused:
-        assert str(refused)
+    except Malformed:
+        return
 
 
 HUB = open_hub("almere", "breda")
@@ -247,8 +247,8 @@ class _Undo(Exception):  # noqa: N818
 @settings(max_examples=200, deadline=None)
 @given(mutated())
 def test_of_a_mutated_message_nothing_is_stored_but_what_the_town_said(raw):
-    """A mutation that only changes how the same message is written may pass; all that is stored is still true, and so is the cursor."""
-    with pytest.raises(_Undo), HUB.transaction() as session:
+    """A mutation may only change how the same message is written, and pass; what is stored is still true, and so is the cursor."""
+    with pytest.raises(_Undo), HUB.transaction() as session:  # noqa: PT012  # undone as a whole
         (outcome,) = accept_messages(session, [raw], datetime(2012, 6, 21, tzinfo=UTC))
         stored = session.execute(select(inbox.c.header, inbox.c.body).order_by(inbox.c.seq)).all()
         seq, head = session.execute(select(inbox_cursor.c.seq, inbox_cursor.c.hash)).one()

@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_named_by_its_path(golden_body, change, field):
 
 @pytest.mark.parametrize("body", [None, [], "text", 7])
 def test_a_body_that_is_no_object_is_a_misfit(body):
-    with pytest.raises(Misfit, match="^body:"):
+    with pytest.raises(Misfit, match=r"^body:"):
         from_body(VOCABULARY["lesson.shared"], body)
 
 

@@ -18,7 +18,7 @@ from shared.events import (
 )
 
 GARDEN = {
-    "name": "Tuin de Zon", "kind": "community_garden", "phase": "plan", "since": "2012-03-01", "about_text": "Twelve beds.\r\nAnd bees.",  # one made-up text on one line
+    "name": "Tuin de Zon", "kind": "community_garden", "phase": "plan", "since": "2012-03-01", "about_text": "Twelve beds.\r\nAnd bees.",  # noqa: E501  # one made-up text on one line
     "purposes": ["social", "education"], "place_name": "Filmwijk", "latitude": "52,37", "longitude": "5.22", "visitors": "y",
 }  # fmt: skip
 EVENING = {
