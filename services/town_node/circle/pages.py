@@ -89,7 +89,7 @@ def edit() -> Any:
             form.name.data, form.place_name.data = f"Kenniskring {joined.name}", joined.name
     if form.validate_on_submit() and both_degrees(form):
         with transaction() as session:
-            if ask_about_names(form, session, [form.name.data, form.about_text.data, form.themes.data]):
+            if ask_about_names(form, session, [form.name.data, form.place_name.data, form.about_text.data, form.themes.data]):
                 actions.describe_circle(
                     session,
                     name=form.name.data,
