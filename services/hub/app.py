@@ -12,7 +12,8 @@ from services.hub.towns.pages import home_pages
 from services.hub.towns.pages import pages as town_pages
 from services.hub.towns.people import find_by_email, find_person
 from shared.language import N_
-from shared.web import Item, Site, open_site
+from shared.site import open_site
+from shared.web import Item, Site
 
 NAVIGATION = (
     Item(N_("National view"), "home.national", "map"),

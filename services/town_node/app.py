@@ -19,7 +19,8 @@ from shared import heads
 from shared.db import Database
 from shared.eventlog import read_head
 from shared.language import N_
-from shared.web import Item, Site, open_site
+from shared.site import open_site
+from shared.web import Item, Site
 
 NAVIGATION = (
     Item(N_("Today"), "home.today", "house"),

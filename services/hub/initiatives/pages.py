@@ -8,9 +8,9 @@ from sqlalchemy import select
 
 from services.hub.initiatives.projection import NationalInitiative
 from services.hub.lessons.projection import NationalLesson
-from services.hub.towns.finding import asked, count, facet, find, paged
 from services.hub.towns.projection import town_names
 from shared.events import INITIATIVE_KINDS, PHASES
+from shared.finding import asked, count, facet, find, paged
 from shared.labels import label
 from shared.language import _, day
 from shared.web import reading, render

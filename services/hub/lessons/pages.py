@@ -8,9 +8,9 @@ from sqlalchemy import or_, select
 from services.hub.initiatives.projection import NationalInitiative
 from services.hub.lessons.projection import NationalLesson
 from services.hub.meetings.projection import NationalMeeting
-from services.hub.towns.finding import asked, count, facet, find, paged
 from services.hub.towns.projection import town_names
 from shared.events import LESSON_KINDS, PHASES, THEMES
+from shared.finding import asked, count, facet, find, paged
 from shared.labels import label
 from shared.language import _
 from shared.search import matching, rank

@@ -7,9 +7,9 @@ from sqlalchemy import select
 
 from services.hub.lessons.projection import NationalLesson
 from services.hub.meetings.projection import NationalMeeting
-from services.hub.towns.finding import asked, count, facet, find, paged
 from services.hub.towns.projection import town_names
 from shared.events import MEETING_KINDS
+from shared.finding import asked, count, facet, find, paged
 from shared.labels import label
 from shared.language import _
 from shared.web import reading, render, today

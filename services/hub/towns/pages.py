@@ -13,9 +13,9 @@ from services.hub.initiatives import drawing
 from services.hub.initiatives.projection import NationalInitiative
 from services.hub.lessons.projection import NationalLesson
 from services.hub.meetings.projection import NationalMeeting
-from services.hub.towns.finding import asked, count, facet, find, here
 from services.hub.towns.projection import NationalCircle, NationalCount, NationalTown, town_names, version
 from shared.events import INITIATIVE_KINDS, PHASES
+from shared.finding import asked, count, facet, find, here
 from shared.labels import label
 from shared.language import _
 from shared.web import reading, render, today

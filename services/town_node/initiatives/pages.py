@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Blueprint, redirect, url_for
-from sqlalchemy import func, select
+from sqlalchemy import select
 from wtforms import BooleanField, DateField, SelectMultipleField, widgets
 from wtforms.validators import InputRequired
 
@@ -17,10 +17,11 @@ from services.town_node.circle.fields import (
     line,
     longitude,
 )
-from services.town_node.circle.finding import asked, facet, paged
 from services.town_node.initiatives import actions
 from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.model import Lesson
+from shared.events import INITIATIVE_KINDS, PHASES
+from shared.finding import asked, count, facet, paged
 from shared.labels import choices, label
 from shared.language import N_, Words, _, day
 from shared.web import Form, flash_ok, naming, reading, render, require, today, transaction
@@ -75,10 +76,12 @@ def index() -> Any:
     wanted |= {name: column == asked(name) for name, column in columns.items() if asked(name)}
     with reading() as session:
         facets = [
-            facet(session, _("Phase"), "phase", Initiative.phase, wanted, lambda code: label(code, "phase")),
-            facet(session, _("Kind"), "kind", Initiative.kind, wanted, lambda code: label(code, "initiative_kind")),
+            facet(session, _("Phase"), "phase", Initiative.phase, wanted, lambda code: label(code, "phase"), PHASES),
+            facet(
+                session, _("Kind"), "kind", Initiative.kind, wanted, lambda code: label(code, "initiative_kind"), INITIATIVE_KINDS
+            ),
         ]
-        total = session.scalar(select(func.count()).select_from(Initiative).where(*wanted.values())) or 0
+        total = count(session, Initiative, *wanted.values())
         page = paged(session, select(Initiative).where(*wanted.values()).order_by(Initiative.name), total)
     clear_url = url_for(".index") if len(wanted) > 1 else None
     return render("initiatives/index.html", page=page, facets=facets, clear_url=clear_url)

@@ -3,18 +3,19 @@
 from typing import Any
 
 from flask import Blueprint, redirect, request, url_for
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from wtforms import BooleanField
 
 from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line
-from services.town_node.circle.finding import asked, facet, paged
 from services.town_node.circle.model import Circle
 from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons import actions
 from services.town_node.lessons.library import LibraryLesson, town_names
 from services.town_node.lessons.model import Lesson
 from services.town_node.meetings.model import Meeting, RoundEntry
+from shared.events import LESSON_KINDS, PHASES, THEMES
+from shared.finding import asked, count, facet, paged
 from shared.labels import choices, label
 from shared.language import N_, Words, _, day
 from shared.refusals import NotAllowed, NotFound
@@ -74,16 +75,16 @@ def _list(session: Session, model: Any, extra: dict[str, Any], newest: Any, name
     if words:
         wanted["q"] = matching(session, model, words)
     facets = [
-        facet(session, _("Theme"), "theme", model.theme, wanted, lambda code: label(code, "theme")),
-        facet(session, _("Helps in this phase"), "phase", model.phase, wanted, lambda code: label(code, "phase")),
-        facet(session, _("Kind"), "kind", model.kind, wanted, lambda code: label(code, "lesson_kind")),
+        facet(session, _("Theme"), "theme", model.theme, wanted, lambda code: label(code, "theme"), THEMES),
+        facet(session, _("Helps in this phase"), "phase", model.phase, wanted, lambda code: label(code, "phase"), PHASES),
+        facet(session, _("Kind"), "kind", model.kind, wanted, lambda code: label(code, "lesson_kind"), LESSON_KINDS),
     ]
     if names is not None:
         facets.append(facet(session, _("Town"), "town", model.town, wanted, lambda town: names.get(town, town)))
     query = select(model).where(*wanted.values())
     if words:
         query = query.order_by(rank(session, model, words))
-    total = session.scalar(select(func.count()).select_from(model).where(*wanted.values())) or 0
+    total = count(session, model, *wanted.values())
     return {
         "page": paged(session, query.order_by(model.shared_on.desc(), newest), total),
         "facets": facets,
