@@ -6,6 +6,11 @@ raises otherwise. Two couriers: `sqlite:///…` for a hub and nodes that share a
 RabbitMQ. Only workers open a connection.
 
 One topic exchange; a town publishes under `town.<slug>.log` and may do nothing else, so the hub declares and towns do not.
+
+Nothing here waits without end, whatever the other side does, and nothing is tried twice: an error closes the connection, raises
+`TROUBLE`, and leaves it to the worker when to begin again. Left alone, kombu and py-amqp would do three other things: count a time
+limit anew at each heartbeat (a broker that hangs still sends them), connect again unasked (to a connection that consumes nothing),
+and believe any certificate that somebody trusted has signed, whoever's it is.
 """
 
 import contextlib
@@ -16,16 +21,19 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AMQPError, MessageNacked, RecoverableConnectionError
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
+from kombu.transport import pyamqp
 
 EXCHANGE = Exchange("tuinkoepel.events", type="topic", durable=True)
-TROUBLE = (AMQPError, KombuError, OSError, sqlite3.Error)
+TROUBLE = (AMQPError, MessageNacked, KombuError, OSError, sqlite3.Error)
 """What a broken or refusing courier raises."""
 CONTENT_TYPE = "application/vnd.tuinkoepel.log+json"
 TIMEOUT = 15.0
-"""Seconds for connecting and for a confirm."""
+"""Seconds for connecting, for a confirm, for any answer of the broker."""
+FAREWELL = 1.0
+"""Seconds for closing in good order."""
 HEARTBEAT = 30
 QUEUE_BYTES_MAX = 1024**3
 PREFETCH = 20
@@ -50,29 +58,95 @@ INGEST = Queue(
 )
 
 
-def _connect(url: str) -> Connection:
-    if url.startswith("sqlite:///"):
-        path = url.removeprefix("sqlite:///")
-        return Connection(transport="shared.sqlite_bus:Transport", transport_options={"path": path})
+class _Link(pyamqp.Connection):
+    """A connection to RabbitMQ that waits for an answer, however many heartbeats come, and that stays broken when it breaks."""
+
+    patience = TIMEOUT
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        deadline = time.monotonic() + (self.patience if timeout is None else timeout)
+        while not self.blocking_read(max(0.001, deadline - time.monotonic())):  # 0 would spin on half a frame
+            if time.monotonic() > deadline:
+                raise TimeoutError("no answer in time")
+
+    def blocking_read(self, timeout: float | None = None) -> Any:
+        if not self.connected:
+            raise RecoverableConnectionError("the connection is gone")
+        return super().blocking_read(timeout)
+
+
+class _Rabbit(pyamqp.Transport):
+    Connection = _Link
+
+
+class _Line:
+    """An open connection, or none: what `Publisher` and `Deliveries` share."""
+
+    def __init__(self, address: str | Connection) -> None:
+        self._kombu = _connection(address)
+        try:
+            self.channel = self._kombu.default_channel
+            self._open = self._kombu.connection
+        except BaseException:
+            self.drop()
+            raise
+
+    def drain(self, seconds: float) -> bool:
+        """Wait so long for one event; whether there was one."""
+        try:
+            self._kombu.transport.drain_events(self._open, timeout=seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def beat(self) -> None:
+        """Send a heartbeat when it is time; raises when none came for long."""
+        if self._kombu.supports_heartbeats:
+            self._kombu.transport.heartbeat_check(self._open)
+
+    def close(self) -> None:
+        """In good order, if the other side still answers."""
+        if isinstance(self._open, _Link):
+            self._open.patience = FAREWELL
+            with contextlib.suppress(Exception):
+                self._open.close()
+        self.drop()
+
+    def drop(self) -> None:
+        """Without a word to a broker that may not listen."""
+        with contextlib.suppress(Exception):
+            self._kombu.collect()
+
+
+def _connection(address: str | Connection) -> Connection:
+    if isinstance(address, Connection):
+        return address.clone()
+    once = {"max_retries": 0}
+    if address.startswith("sqlite:///"):
+        options = once | {"path": address.removeprefix("sqlite:///")}
+        return Connection(transport="shared.sqlite_bus:Transport", transport_options=options)
     return Connection(
-        url,
+        address,
+        transport=_Rabbit,
         heartbeat=HEARTBEAT,
         connect_timeout=TIMEOUT,
-        transport_options={
+        # None stands for the host of the address; without this entry no certificate's name is looked at.
+        ssl={"server_hostname": None} if address.startswith("amqps:") else False,
+        transport_options=once
+        | {
             "confirm_publish": True,
-            "read_timeout": TIMEOUT,
             "write_timeout": TIMEOUT,
-            "max_retries": 0,
+            "socket_settings": {socket.TCP_USER_TIMEOUT: int(TIMEOUT * 1000)},  # py-amqp's one second is short for a garden shed
         },
     )
 
 
 class Publisher:
-    """A town's way in. `publish` is the relay's `Publish`."""
+    """A town's way in. `publish` is the relay's `Publish`. An address, or (for a courier of a test) a kombu connection to copy."""
 
-    def __init__(self, url: str, town: str, *, declare: bool = False) -> None:
-        self._url, self._key, self._declare = url, f"town.{town}.log", declare
-        self._producer: Producer | None = None
+    def __init__(self, address: str | Connection, town: str) -> None:
+        self._address, self._key = address, f"town.{town}.log"
+        self._line: _Line | None = None
 
     def publish(self, message: bytes) -> None:
         """Hand a message over; returns when a queue holds it durably. Raises whatever went wrong, with the connection closed.
@@ -80,7 +154,9 @@ class Publisher:
         It must be closed: after a confirm that timed out, py-amqp would take the late confirm for the next message's.
         """
         try:
-            self._open().publish(
+            if self._line is None:
+                self._line = _Line(self._address)
+            Producer(self._line.channel, auto_declare=False).publish(
                 message,
                 exchange=EXCHANGE.name,
                 routing_key=self._key,
@@ -93,88 +169,80 @@ class Publisher:
                 confirm_timeout=TIMEOUT,
             )
         except BaseException:
-            self.close()
+            if self._line is not None:
+                self._line.drop()
+            self._line = None
             raise
 
     def beat(self) -> None:
         """Keep an idle connection alive; closes it when the other side is gone."""
-        if self._producer is None:
+        if self._line is None:
             return
-        connection = self._producer.channel.connection.client
         try:
-            with contextlib.suppress(socket.timeout):
-                connection.drain_events(timeout=0.001) if connection.supports_heartbeats else None
-            if connection.supports_heartbeats:
-                connection.heartbeat_check()
+            self._line.drain(0.001)
+            self._line.beat()
         except Exception:  # noqa: BLE001  # whatever it is, the next publish connects again
-            self.close()
-
-    def _open(self) -> Producer:
-        if self._producer is None:
-            connection = _connect(self._url)
-            connection.connect()
-            if self._declare:
-                EXCHANGE.bind(connection.default_channel).declare()
-            self._producer = Producer(connection.default_channel, auto_declare=False)
-        return self._producer
+            self._line.drop()
+            self._line = None
 
     def close(self) -> None:
-        if self._producer is not None:
-            connection = self._producer.channel.connection
-            self._producer = None
-            with contextlib.suppress(Exception):
-                connection.client.close()
+        if self._line is not None:
+            self._line.close()
+        self._line = None
 
 
 class Deliveries:
     """The hub's way out: takes messages in batches and acknowledges a batch after its commit, never before (I10)."""
 
-    def __init__(self, url: str, queue: Queue = INGEST) -> None:
-        self._connection = _connect(url)
-        self._connection.connect()
-        self._channel = self._connection.default_channel
+    def __init__(self, address: str | Connection, queue: Queue = INGEST) -> None:
         self._waiting: deque[Any] = deque()
-        self._last_beat = time.monotonic()
-        bound = queue.bind(self._channel)
-        DEAD.bind(self._channel).declare()
-        bound.declare()
         self._queue = queue
-        self._consumer = Consumer(
-            self._channel, queues=[bound], on_message=self._waiting.append, auto_declare=False, prefetch_count=PREFETCH
-        )
-        self._consumer.consume()
+        self._last_beat = time.monotonic()
+        self._line = _Line(address)
+        try:
+            self._declare()
+            Consumer(
+                self._line.channel,
+                queues=[queue.bind(self._line.channel)],
+                on_message=self._waiting.append,
+                auto_declare=False,
+                prefetch_count=PREFETCH,
+            ).consume()
+        except BaseException:
+            self._line.drop()
+            raise
+
+    def _declare(self) -> int:
+        for queue in (DEAD, self._queue):
+            queue.bind(self._line.channel).declare()
+        return int(self._line.channel.queue_declare(self._queue.name, passive=True).message_count)
 
     def take(self, seconds: float, most: int = PREFETCH) -> Sequence[Any]:
         """Wait at most so long for a first message, then take what else is there already. Raises when the connection breaks."""
+        if time.monotonic() - self._last_beat > HEARTBEAT / 4:
+            self._line.beat()
+            self._last_beat = time.monotonic()
         if not self._waiting:
-            self._drain(seconds)
-        while self._waiting and len(self._waiting) < most and self._drain(0.002):
+            self._line.drain(seconds)
+        while self._waiting and len(self._waiting) < most and self._line.drain(0.002):
             pass
         return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
-
-    def _drain(self, seconds: float) -> bool:
-        if self._connection.supports_heartbeats and time.monotonic() - self._last_beat > HEARTBEAT / 4:
-            self._connection.heartbeat_check()
-            self._last_beat = time.monotonic()
-        try:
-            self._connection.drain_events(timeout=seconds)
-        except TimeoutError:
-            return False
-        return True
 
     def ack(self, messages: Sequence[Any]) -> None:
         """These messages, and all taken before them, are safely stored."""
         if messages:
-            self._channel.basic_ack(messages[-1].delivery_tag, multiple=True)
+            self._line.channel.basic_ack(messages[-1].delivery_tag, multiple=True)
 
     def is_empty(self) -> bool:
-        """Whether nothing waits for this consumer: neither taken nor on the queue."""
-        return not self._waiting and self._channel.queue_declare(self._queue.name, passive=True).message_count == 0
+        """Whether nothing waits for this consumer, neither on the queue nor taken. Raises when the broker does not answer.
+
+        It asks by declaring everything again, so that a binding which somebody removed is there again.
+        """
+        return self._declare() == 0 and not self._waiting  # in this order: while waiting for the answer, messages may come
 
     def close(self) -> None:
         """Give back what was taken and not acknowledged."""
-        with contextlib.suppress(Exception):
-            self._connection.close()
+        self._line.close()
 
 
 def body_of(message: Any) -> bytes:

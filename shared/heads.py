@@ -4,8 +4,9 @@ The node calls over HTTPS and says, signed, how far its log goes and how far its
 node's nonce, how far it holds that log. This one call is heartbeat, proof of what was received, lost-tail detection (a hole can
 be seen in the middle of a log, never at its end) and gap repair: `want_from` rewinds the relay.
 
-The hub asks for a repeat only when its ingest saw a gap, or when ingest is alive, its queue is empty, and two heads in a row say
-the same `sent` beyond what is held: a hub worker that is merely off must not make every town send its backlog again.
+The hub asks for a repeat only when its ingest saw a gap, or when two heads in a row say the same `sent` beyond what is held and
+ingest found its queue empty **between** them: a hub worker that is merely off must not make every town send its backlog again. (A
+sign of life from before the first head proves nothing: the worker may have died since, with the messages waiting on the bus.)
 
 Each call uses up a challenge that the hub gave before, so an old call shown again says nothing (stale → 409 and a fresh one).
 
@@ -14,7 +15,7 @@ association holds).
 """
 
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -29,8 +30,6 @@ from shared.relay import position, rewind
 
 ASKS, ANSWERS = b"heads1", b"heads1-answer"
 """What the two signatures are made for."""
-INGEST_ALIVE = timedelta(seconds=30)
-"""A hub worker that has not shown itself for so long is off."""
 
 known_head = Table(
     "known_head",
@@ -144,7 +143,7 @@ def answer_call(
     fresh = before is not None and bool(before.challenge) and before.challenge == call.challenge
     held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == call.town)).first()
     cursor = held.seq if held is not None and held.epoch == call.epoch else 0
-    want_from = _wanted(session, call, before, held, cursor, now) if fresh else None
+    want_from = _wanted(session, call, before, held, cursor) if fresh else None
     row = {
         "town": call.town, "instance": call.instance, "epoch": call.epoch, "seq": call.seq, "sent": call.sent,
         "feed_cursor": call.feed_cursor, "challenge": challenge, "called_at": now,
@@ -158,17 +157,16 @@ def answer_call(
     return said, author.key.sign(ANSWERS, call.nonce.encode() + said), fresh
 
 
-def _wanted(session: Session, call: Call, before: Any, held: Any, cursor: int, now: datetime) -> int | None:
+def _wanted(session: Session, call: Call, before: Any, held: Any, cursor: int) -> int | None:
     """From where the town should send again, if anything is known to be missing."""
     if call.sent <= cursor:
         return None
     if held is not None and held.gap_at is not None:
         return cursor + 1
+    if before is None or before.called_at is None or (before.epoch, before.sent) != (call.epoch, call.sent):
+        return None
     pulse = session.execute(select(ingest_pulse)).first()
-    idle = pulse is not None and pulse.empty and now - pulse.seen_at < INGEST_ALIVE
-    if idle and before is not None and before.epoch == call.epoch and before.sent == call.sent:
-        return cursor + 1
-    return None
+    return cursor + 1 if pulse is not None and pulse.empty and pulse.seen_at >= before.called_at else None
 
 
 def _signed(key: bytes, signature: str, context: bytes, message: bytes) -> bool:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,10 @@ from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
 PUBLIC_LENGTH = 32
+
+
+class DamagedKey(ValueError):  # noqa: N818  # named for its reason
+    """A key file does not hold a key any more; the message names it."""
 
 
 def key_id_of(public: bytes) -> str:
@@ -88,18 +93,24 @@ def from_text(text: object, length: int) -> bytes:
 
 
 def keep_key(path: Path, seed: bytes) -> KeyPair:
-    """Write a new key file, readable by its owner only, safely on disk before this returns. An existing key is never replaced."""
+    """Write a new key file, readable by its owner only, safely on disk before this returns. An existing key is never replaced.
+
+    Two processes may do this at once, at a first start: the first one's key is the key, and both return it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by its owner only
     with os.fdopen(handle, "w") as file:
         file.write(to_text(seed) + "\n")
         file.flush()
         os.fsync(file.fileno())
     try:
         os.link(fresh, path)
+    except FileExistsError:
+        first = load_key(path)
+        if first is not None:
+            return first
     finally:
-        fresh.unlink(missing_ok=True)
+        Path(fresh).unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -109,9 +120,10 @@ def keep_key(path: Path, seed: bytes) -> KeyPair:
 
 
 def load_key(path: Path) -> KeyPair | None:
-    """The key pair kept at this path, or None if there is none yet. Raises `ValueError` if the file is damaged."""
+    """The key pair kept at this path, or None if there is none yet. Raises `DamagedKey`."""
     try:
-        text = path.read_text()
+        return KeyPair.of(from_text(path.read_text().strip(), 32))
     except FileNotFoundError:
         return None
-    return KeyPair.of(from_text(text.strip(), 32))
+    except ValueError as error:
+        raise DamagedKey(f"{path} holds no key, or no longer; put back the copy you kept of it") from error

@@ -63,5 +63,6 @@ def failpoint(name: str) -> None:
         return
     _armed[name] -= 1
     if _armed[name] == 0:
+        os.write(2, json.dumps({"what": "failpoint.reached", "name": name}).encode() + b"\n")  # so that a test knows it was here
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)

@@ -1,21 +1,63 @@
 """How a service is run from its command line: web and worker processes, tables, and trouble said in one line."""
 
+import contextlib
+import fcntl
+import functools
 import logging
+import os
+import re
 import signal
 import socket
 import sqlite3
-from collections.abc import Callable
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db import Database
-from shared.observability import start_logging
+from shared.keys import DamagedKey
+from shared.observability import facts, start_logging
 from shared.settings import BadSetting
 
+log = logging.getLogger(__name__)
+
 WEB_THREADS = 4
+PORT = click.IntRange(1, 65535)
+T = TypeVar("T")
+
+
+class _Email(click.ParamType[str]):
+    """An e-mail address, in small letters."""
+
+    name = "mail address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        address = str(value).strip().casefold()
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", address) or not address.isprintable():
+            self.fail(f"{value!r} is no e-mail address", param, ctx)
+        return address
+
+
+EMAIL = _Email()
+
+
+def handed(load: Callable[[], T]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Hand a command its settings when it is run, and not before: `--help` must work without any."""
+
+    def hand(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_settings(*args: Any, **kwargs: Any) -> Any:
+            return command(load(), *args, **kwargs)
+
+        return with_settings
+
+    return hand
 
 
 def serve_web(app: str, host: str, port: int, log_level: str) -> None:
@@ -28,8 +70,7 @@ def serve_web(app: str, host: str, port: int, log_level: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            msg = f"port {port} on {host} cannot be used: {error.strerror}"
-            raise click.ClickException(msg) from None
+            raise click.ClickException(f"port {port} on {host} cannot be used: {error.strerror}") from None
     start_logging(app.rpartition(".app")[0], log_level)
 
     class Server(BaseApplication):
@@ -40,6 +81,7 @@ def serve_web(app: str, host: str, port: int, log_level: str) -> None:
                 "threads": WEB_THREADS,
                 "worker_class": "gthread",
                 "timeout": 60,
+                "graceful_timeout": 10,
                 "loglevel": "warning",
                 "control_socket_disable": True,  # one path per user: hub and nodes would overwrite each other's
             }
@@ -60,34 +102,120 @@ def stopped_by_signals() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
+# ---- Workers ---------------------------------------------------------------------------------------------------------------
+
+Job = Callable[[threading.Event], None]
+"""Part of a worker: works until its event is set, and waits on that event instead of sleeping."""
+FAREWELL = 3.0
+"""Seconds for the jobs of a worker to end."""
+
+
+def work_until_stopped(stop: Callable[[], bool], *jobs: Job) -> None:
+    """Run a worker's jobs, each in a thread, until `stop` says so or one of them fails; what it raised is raised here.
+
+    A job that is in the middle of a call is left behind, and dies with the process: a worker may die at any moment (I10).
+    """
+    ending, failures = threading.Event(), []
+
+    def run(job: Job) -> None:
+        try:
+            job(ending)
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            failures.append(error)
+        finally:
+            ending.set()
+
+    threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    while not stop() and not ending.wait(0.2):
+        pass
+    ending.set()
+    deadline = time.monotonic() + FAREWELL
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if failures:
+        raise failures[0]
+
+
+@contextlib.contextmanager
+def holding(path: Path, stop: Callable[[], bool]) -> Iterator[bool]:
+    """Wait until no other process holds this file, and hold it; False if stopped meanwhile. A dead holder holds nothing."""
+    with path.open("w") as file:
+        said = False
+        while not stop():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not said:
+                    log.warning("worker.second", extra=facts(waits_for=str(path)))
+                said = True
+                time.sleep(0.2)
+            else:
+                break
+        yield not stop()
+
+
+# ---- Tables ----------------------------------------------------------------------------------------------------------------
+
+
 def upgrade_tables(migrations: Path, database: Database) -> None:
     """Bring the tables to what this release needs."""
     from alembic import command
 
-    command.upgrade(_alembic(migrations, database), "head")
+    _alembic(command.upgrade, migrations, database, "head")
 
 
 def check_tables(migrations: Path, database: Database) -> None:
     """Raise when the migrations do not lead to what the mapped classes say."""
     from alembic import command
 
-    command.check(_alembic(migrations, database))
+    _alembic(command.check, migrations, database)
 
 
-def _alembic(migrations: Path, database: Database) -> Any:
+def require_tables(migrations: Path, database: Database, program: str) -> None:
+    """Refuse to start on tables that are missing, or are not of this release."""
+    with database.reading() as session:
+        there = inspect(session.connection()).has_table("alembic_version")
+        revision = session.scalar(text("SELECT version_num FROM alembic_version")) if there else None
+    database.close()
+    if revision is None:
+        raise click.ClickException(f"there are no tables yet; run `{program} db upgrade` first")
+    if revision != newest_revision(migrations):
+        raise click.ClickException(f"the tables are those of another release ({revision}); run `{program} db upgrade` first")
+
+
+def newest_revision(migrations: Path) -> str:
+    """The revision that no other one comes after; read from the files, for Alembic would weigh on processes that run for months."""
+    words = "\n".join(path.read_text() for path in (migrations / "versions").glob("*.py"))
+    made, built_on = (re.findall(rf"^{name}\b.*?= *\"(\w+)\"", words, re.MULTILINE) for name in ("revision", "down_revision"))
+    return str(next(revision for revision in made if revision not in built_on))
+
+
+def _alembic(act: Callable[..., Any], migrations: Path, database: Database, *words: str) -> None:
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(migrations))
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["database"] = database
-    return config
-
-
-def refuse_plainly(cli: click.Group, refusal: type[Exception]) -> int:
-    """Run a command line; what cannot be done is said in one line, with an exit code that is not 0."""
     try:
-        cli.main(standalone_mode=False)
+        act(config, *words)
+    except CommandError as error:
+        if "locate revision" in str(error):
+            raise click.ClickException(f"this database was made by a newer release ({error})") from None
+        raise click.ClickException(str(error)) from None
+
+
+# ---- Trouble ---------------------------------------------------------------------------------------------------------------
+
+
+def refuse_plainly(act: Callable[[], object], refusal: type[Exception]) -> int:
+    """Run a command line; what cannot be done is said in one line, with an exit code that is not 0."""
+    os.umask(os.umask(0) | 0o007)  # databases, keys and mails are no business of the machine's other users
+    try:
+        act()
     except click.exceptions.Abort:
         return 130
     except click.ClickException as error:
@@ -99,11 +227,27 @@ def refuse_plainly(cli: click.Group, refusal: type[Exception]) -> int:
         click.echo(f"Setting: {error}", err=True)
     except refusal as error:
         click.echo(str(error), err=True)
+    except DamagedKey as error:
+        click.echo(f"Key: {error}", err=True)
     except SQLAlchemyError as error:
-        logging.getLogger(__name__).debug("database", exc_info=True)
-        click.echo(f"Database: {getattr(error, 'orig', error)}", err=True)
-    except (OSError, sqlite3.Error) as error:
-        click.echo(f"{type(error).__name__}: {error}", err=True)
+        click.echo(f"Database: {_one_line(getattr(error, 'orig', None) or error)}{_way_out(error)}", err=True)
+    except sqlite3.Error as error:
+        click.echo(f"Bus: {_one_line(error)}", err=True)  # the only file we open without SQLAlchemy
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"{where}{error.strerror or _one_line(error)}", err=True)
     else:
         return 0
     return 1
+
+
+def _way_out(error: SQLAlchemyError) -> str:
+    cause = getattr(error, "orig", None)
+    old = type(cause).__name__ in {"UndefinedTable", "UndefinedColumn"} or re.match(r"no such (table|column)", str(cause))
+    if str(cause) == "disk I/O error":  # what SQLite says of a full disk in some of its files
+        return "; is the disk full?"
+    return f"; run `{Path(sys.argv[0]).name} db upgrade` first" if old else ""
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

@@ -11,6 +11,7 @@ kombu's own brokerless transports each lost every message that a killed consumer
 It speaks as much AMQP as `bus.py` asks for: durable topic exchanges, manual acks (`multiple` too), prefetch, passive declaration.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -166,12 +167,16 @@ class Channel(virtual.Channel):
         return self._db.execute("DELETE FROM message WHERE queue=?", (queue,)).rowcount
 
     def close(self) -> None:
-        if not self.closed:
-            self._db.execute("UPDATE message SET owner=NULL WHERE owner=?", (self._owner,))
+        if self.closed:
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):  # a disk that is full, say; the next consumer clears dead owners anyway
+                self._db.execute("UPDATE message SET owner=NULL WHERE owner=?", (self._owner,))
             super().close()
+        finally:
             self._db.close()
-            for lock in self._locks:
-                os.close(lock)
+            while self._locks:
+                os.close(self._locks.pop())
 
 
 class Transport(virtual.Transport):
@@ -191,6 +196,11 @@ class Transport(virtual.Transport):
         if queue not in self._bells:
             self._bells[queue] = Doorbell(Path(f"{self.client.transport_options['path']}.{queue}.bell"))
         return self._bells[queue]
+
+    def close_connection(self, connection: Any) -> None:
+        super().close_connection(connection)
+        while self._bells:
+            self._bells.popitem()[1].close()
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
         """Deliver one message; raises `TimeoutError` if none came in time."""

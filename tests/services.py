@@ -9,6 +9,7 @@ import pwd
 import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -62,10 +63,15 @@ def _as(user: str) -> dict:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
+def fresh_folder() -> Path:
+    """A new folder of this run; whatever works in it when the run is gone is ended by the next one."""
+    _end_what_dead_runs_left()
+    return Path(tempfile.mkdtemp(prefix=f"tuinkoepel-test-{os.getpid()}-"))
+
+
 def _folder_for(user: str) -> Path:
     """A new folder of that system user, in which its server lives with all it keeps."""
-    _end_what_dead_runs_left()
-    folder = Path(tempfile.mkdtemp(prefix=f"tuinkoepel-test-{os.getpid()}-"))
+    folder = fresh_folder()
     if os.getuid() == 0:
         shutil.chown(folder, user, user)
     return folder
@@ -74,10 +80,10 @@ def _folder_for(user: str) -> Path:
 def _end_what_dead_runs_left() -> None:
     for folder in Path(tempfile.gettempdir()).glob("tuinkoepel-test-*-*"):
         if not Path("/proc", folder.name.split("-")[2]).exists():
-            _clear(folder)
+            clear(folder)
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Kill whatever works in this folder, then remove it. Every server here starts in its own, which sets it apart from others."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -89,9 +95,10 @@ def _clear(folder: Path) -> None:
 
 
 class Postgres:
-    """A PostgreSQL of our own. `url` is the database from which others are made."""
+    """A PostgreSQL of our own. `url` is the database from which others are made. `durable`: with fsync, for the benchmarks."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._durable = durable
         self.url = os.environ.get("TUINKOEPEL_TEST_POSTGRES_URL", "")
         self._folder: Path | None = None
         self._made: list[str] = []
@@ -112,8 +119,8 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "max_connections": 60,
-            "fsync": "off",  # nobody will want to read this after the power failed
-            "full_page_writes": "off",
+            "fsync": "on" if self._durable else "off",  # nobody will want to read a test's after the power failed
+            "full_page_writes": "on" if self._durable else "off",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         self._server = subprocess.Popen([binaries / "postgres", "-D", data, *options], **common)
@@ -150,7 +157,7 @@ class Postgres:
             for name in self._made:
                 self._run(f"DROP DATABASE {name} WITH (FORCE)")
             return
-        _clear(self._folder)
+        clear(self._folder)
         self._server.wait(20)
 
 
@@ -223,6 +230,14 @@ class Rabbit:
         self._server.wait(20)
         wait_until(lambda: not answers(self.port), "the end of RabbitMQ")
 
+    def pause(self) -> None:
+        """SIGSTOP: it hangs, its connections stay open and silent."""
+        self._must_be_ours()
+        os.killpg(self._server.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self._server.pid, signal.SIGCONT)
+
     def rabbitmqctl(self, *arguments: str) -> str:
         """What the operator's tool answers."""
         self._must_be_ours()
@@ -238,7 +253,7 @@ class Rabbit:
     def end(self) -> None:
         if self._folder is None:
             return
-        _clear(self._folder)
+        clear(self._folder)
         for process in (self._server, self._names):
             if process is not None:
                 process.wait(20)

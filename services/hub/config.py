@@ -10,10 +10,13 @@ from shared.doorbell import Doorbell
 from shared.eventlog import Author
 from shared.feed import KOEPEL
 from shared.keys import keep_key, load_key
+from shared.mail import mail_address, mail_sender
 from shared.observability import arm
-from shared.settings import flag, folder, read_settings, setting
+from shared.settings import address_of, failpoint_name, flag, folder, log_level, read_settings, setting, web_address
 
 HERE = Path(__file__).parent
+PREFIX = "TUINKOEPEL_HUB"
+BUS, DATABASE = address_of("sqlite", "amqp", "amqps"), address_of("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
@@ -21,16 +24,27 @@ class Settings:
     """Each is read from `TUINKOEPEL_HUB_<NAME>`."""
 
     state: Path = setting("Folder for the database, the bus and the keys", reads=folder)
-    database: str = setting("Database address; SQLite in the state folder when empty", default="")
-    bus: str = setting("Bus address: sqlite:///path or amqp(s)://…; a file in the state folder when empty", default="")
-    town_bus: str = setting("Bus address that joining towns are told; the hub's own when empty", default="")
-    url: str = setting("This hub's own address, as people and towns reach it", default="http://127.0.0.1:8000")
+    database: str = setting(
+        "Database address: sqlite:///path or postgresql://…; SQLite in the state folder when empty", default="", reads=DATABASE
+    )
+    bus: str = setting("Bus address: sqlite:///path or amqp(s)://…; a file in the state folder when empty", default="", reads=BUS)
+    town_bus: str = setting("Bus address that joining towns are told; the hub's own when empty", default="", reads=BUS)
+    url: str = setting("This hub's own address, as people and towns reach it", default="http://127.0.0.1:8000", reads=web_address)
     name: str = setting("What the association is called", default="Algemene Vereniging voor Buurtmoestuinen")
-    mail: str = setting("How mail leaves: smtp://…, smtps://… or folder:/path; a folder in the state folder when empty", default="")
-    mail_from: str = setting("Sender of mails", default="Tuinkoepel <koepel@tuinkoepel.invalid>")
-    demo: bool = setting("Show the demo's own pages (/dev/mail) and allow cookies without HTTPS", default=False, reads=flag)
-    log_level: str = setting("DEBUG, INFO, WARNING or ERROR", default="INFO")
-    failpoint: str = setting("For the kill tests only: where the process ends itself", default="")
+    mail: str = setting(
+        "How mail leaves: smtp://host:port, smtps://user:password@host or folder:/path; a folder in the state folder when empty",
+        default="",
+        reads=mail_address,
+    )
+    mail_from: str = setting("Sender of mails", default="Tuinkoepel <koepel@tuinkoepel.invalid>", reads=mail_sender)
+    map_background: bool = setting(
+        "Whether maps show a background that readers' browsers fetch from the Kadaster's public service (PDOK)",
+        default=False,
+        reads=flag,
+    )
+    demo: bool = setting("Show the demo's own page of mails, /dev/mail", default=False, reads=flag)
+    log_level: str = setting("Which log lines are written: DEBUG, INFO, WARNING or ERROR", default="INFO", reads=log_level)
+    failpoint: str = setting("For the kill tests only: where the process ends itself", default="", reads=failpoint_name)
 
     @property
     def database_url(self) -> str:
@@ -47,7 +61,7 @@ class Settings:
 
 def load_settings() -> Settings:
     """The settings from the environment. Raises `BadSetting`."""
-    settings = read_settings(Settings, prefix="TUINKOEPEL_HUB")
+    settings = read_settings(Settings, prefix=PREFIX)
     if settings.failpoint:
         arm(settings.failpoint)
     return settings
@@ -60,14 +74,19 @@ def utc_now() -> datetime:
 
 def open_hub(settings: Settings) -> tuple[Database, Author]:
     """The hub's database, and the association as the author of its own log. The key is made at the first start."""
-    settings.state.mkdir(parents=True, exist_ok=True)
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = settings.state / "koepel.key"
     key = load_key(path) or keep_key(path, secrets.token_bytes(32))
     author = Author(KOEPEL, key, utc_now, secrets.token_bytes)
     database = Database(settings.database_url)
     database.info["author"] = author
-    database.after_append = Doorbell(settings.state / "bus.db.hub.ingest.bell").ring
+    database.after_append = doorbell(settings).ring
     return database, author
+
+
+def doorbell(settings: Settings) -> Doorbell:
+    """What wakes the folding of the worker after a commit."""
+    return Doorbell(settings.state / "fold.bell")
 
 
 def web_secret(settings: Settings) -> bytes:

@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from shared.keys import keep_key, load_key
+from shared.mail import mail_address, mail_sender
 from shared.observability import arm
-from shared.settings import flag, folder, read_settings, seconds, setting
+from shared.settings import address_of, failpoint_name, flag, folder, log_level, read_settings, seconds, setting, web_address
 
 HERE = Path(__file__).parent
+PREFIX = "TUINKOEPEL_NODE"
+BUS, DATABASE = address_of("sqlite", "amqp", "amqps"), address_of("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
@@ -17,17 +20,29 @@ class Settings:
     """Each is read from `TUINKOEPEL_NODE_<NAME>`."""
 
     state: Path = setting("Folder for the database and the keys", reads=folder)
-    database: str = setting("Database address; SQLite in the state folder when empty", default="")
-    bus: str = setting("Bus address; what the association told at joining when empty", default="")
-    url: str = setting("This node's own address, as its members reach it", default="http://127.0.0.1:8001")
-    mail: str = setting("How mail leaves: smtp://…, smtps://… or folder:/path; a folder in the state folder when empty", default="")
-    mail_from: str = setting("Sender of mails", default="Kenniskring <kring@tuinkoepel.invalid>")
+    database: str = setting(
+        "Database address: sqlite:///path or postgresql://…; SQLite in the state folder when empty", default="", reads=DATABASE
+    )
+    hub: str = setting("The hub's address; the one this node joined at when empty", default="", reads=web_address)
+    bus: str = setting("Bus address; what the association told at joining when empty", default="", reads=BUS)
+    url: str = setting("This node's own address, as its members reach it", default="http://127.0.0.1:8001", reads=web_address)
+    mail: str = setting(
+        "How mail leaves: smtp://host:port, smtps://user:password@host or folder:/path; a folder in the state folder when empty",
+        default="",
+        reads=mail_address,
+    )
+    mail_from: str = setting("Sender of mails", default="Kenniskring <kring@tuinkoepel.invalid>", reads=mail_sender)
     head_period: float = setting("Seconds between two head exchanges while there is news", default=30.0, reads=seconds)
     idle_period: float = setting("Seconds between two head exchanges while there is none", default=300.0, reads=seconds)
     pull_period: float = setting("Seconds between two looks at the association's feed", default=15.0, reads=seconds)
-    demo: bool = setting("Show the demo's own pages (/dev/mail)", default=False, reads=flag)
-    log_level: str = setting("DEBUG, INFO, WARNING or ERROR", default="INFO")
-    failpoint: str = setting("For the kill tests only: where the process ends itself", default="")
+    map_background: bool = setting(
+        "Whether maps show a background that readers' browsers fetch from the Kadaster's public service (PDOK)",
+        default=False,
+        reads=flag,
+    )
+    demo: bool = setting("Show the demo's own page of mails, /dev/mail", default=False, reads=flag)
+    log_level: str = setting("Which log lines are written: DEBUG, INFO, WARNING or ERROR", default="INFO", reads=log_level)
+    failpoint: str = setting("For the kill tests only: where the process ends itself", default="", reads=failpoint_name)
 
     @property
     def database_url(self) -> str:
@@ -40,7 +55,7 @@ class Settings:
 
 def load_settings() -> Settings:
     """The settings from the environment. Raises `BadSetting`."""
-    settings = read_settings(Settings, prefix="TUINKOEPEL_NODE")
+    settings = read_settings(Settings, prefix=PREFIX)
     if settings.failpoint:
         arm(settings.failpoint)
     return settings

@@ -1,16 +1,19 @@
 """A node's worker: carries the log to the bus, and keeps in step with the association.
 
-Two threads. **Sending** relays what was committed, woken by the web process's doorbell; it begins after the first head exchange
-of this start. **Calling** exchanges heads, pulls the feed and sends mail. Either may fail for days; the node itself works on.
+Three jobs, each in its thread; any of them may fail for days, and neither the others nor the node itself wait for it. **Sending**
+relays what was committed, woken by the web process's doorbell; it begins after the first head exchange of this start. **Calling**
+exchanges heads, pulls the feed, and forgets what is kept for a day only: every five minutes while the association holds everything,
+every half minute until it does, and soon after the log was drained. **Mailing** sends what is queued, also before the node joined.
+When the database fails the worker ends, and is started again.
 """
 
-import fcntl
 import logging
 import random
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 import urllib3
@@ -18,31 +21,41 @@ import urllib3
 from services.town_node.circle.membership import Membership, become_author, doorbell, membership, open_node
 from services.town_node.config import Settings, utc_now
 from services.town_node.lessons.library import PROJECTIONS
+from services.town_node.transfer.model import forget_old_uploads
 from shared import feed, heads
 from shared.bus import TROUBLE as BUS_TROUBLE
 from shared.bus import Publisher
 from shared.db import Database
 from shared.envelope import Malformed
-from shared.eventlog import Author
-from shared.inbox import apply, rebuild_changed
+from shared.eventlog import Author, read_head
+from shared.inbox import apply, rebuild_changed, retry_stalls
 from shared.keys import from_text, to_text
-from shared.mail import post_office, send_waiting
+from shared.mail import Send, post_office, send_waiting
 from shared.observability import facts, failpoint, start_logging
 from shared.relay import Pause, relay_step
+from shared.serving import holding, work_until_stopped
 
 log = logging.getLogger(__name__)
 
 SIGNATURE = "Tuinkoepel-Signature"
+SWEEP_EVERY = 3600.0
+"""Seconds between two looks for what is kept for a day only."""
 LOOK_EVERY = 1.0
 """Seconds between looks at the log and the mail when nobody rings."""
+AFTER_DRAIN = 0.5
+"""Seconds between the last confirm and the head exchange that asks what arrived."""
+HEADS_APART = 5.0
+"""Seconds between head exchanges while the log drains again and again."""
 TIMEOUT = urllib3.Timeout(connect=5.0, read=20.0)
+ANSWER_MAX = 64 * 2**20
+"""Bytes of the longest answer that is read: a full page of the feed, with room."""
 
 
 class Calling:
     """The node's calls to the hub. `instance` is random per start of the worker."""
 
-    def __init__(self, database: Database, author: Author, joined: Membership) -> None:
-        self._database, self._author, self._joined = database, author, joined
+    def __init__(self, database: Database, author: Author, joined: Membership, hub_url: str = "") -> None:
+        self._database, self._author, self._hub_url = database, author, hub_url or joined.hub_url
         self._instance = secrets.token_hex(8)
         self._http = urllib3.PoolManager(num_pools=1, maxsize=1, timeout=TIMEOUT, retries=False)
         self._hub_key = from_text(joined.hub_key, 32)
@@ -52,13 +65,8 @@ class Calling:
         for _ in range(2):
             with self._database.reading() as session:
                 body, signature, nonce = heads.ask(session, self._author, self._instance, feed.pull_cursor(session))
-            answer = self._http.request(
-                "POST",
-                f"{self._joined.hub_url}/federation/v1/heads",
-                body=body,
-                headers={SIGNATURE: to_text(signature), "Content-Type": "application/json"},
-            )
-            heard = heads.hear(self._database, answer.data, answer.headers.get(SIGNATURE, ""), nonce, self._hub_key, utc_now())
+            answer, said = self._call("POST", "/federation/v1/heads", signature, body)
+            heard = heads.hear(self._database, said, answer.headers.get(SIGNATURE, ""), nonce, self._hub_key, utc_now())
             failpoint("node.heard")
             if heard.status == "ok":
                 break
@@ -69,13 +77,12 @@ class Calling:
         with self._database.reading() as session:
             feed_id, number = feed.pull_cursor(session)
         path = "/federation/v1/feed?" + urlencode({"town": self._author.town, "id": feed_id, "after": number})
-        signature = to_text(self._author.key.sign(feed.PULLS, path.encode()))
-        answer = self._http.request("GET", self._joined.hub_url + path, headers={SIGNATURE: signature})
+        answer, page = self._call("GET", path, self._author.key.sign(feed.PULLS, path.encode()))
         if answer.status != 200:  # HTTP's own number
             raise urllib3.exceptions.HTTPError(f"feed answered {answer.status}")
         failpoint("node.pulled")
         with self._database.transaction() as session:
-            items = feed.accept_page(session, answer.data, self._author.town, utc_now())
+            items = feed.accept_page(session, page, self._author.town, utc_now())
             failpoint("node.accepted")
         with self._database.transaction() as session:
             while apply(session, PROJECTIONS):
@@ -83,87 +90,121 @@ class Calling:
             failpoint("node.applied")
         return items
 
+    def everything_held(self, answer: heads.Answer) -> bool:
+        """Whether the association holds the whole log, as far as it goes now."""
+        with self._database.reading() as session:
+            last = read_head(session)
+        return last is None or answer.cursor >= last.seq
+
+    def _call(self, method: str, path: str, signature: bytes, body: bytes | None = None) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        headers = {SIGNATURE: to_text(signature)} | ({"Content-Type": "application/json"} if body is not None else {})
+        answer = self._http.request(method, self._hub_url + path, body=body, headers=headers, preload_content=False)
+        try:
+            said = answer.read(ANSWER_MAX + 1)
+        except BaseException:
+            answer.close()
+            raise
+        if len(said) > ANSWER_MAX:
+            answer.close()
+            raise urllib3.exceptions.HTTPError("an answer without end")
+        answer.release_conn()
+        return answer, said
+
+
+@dataclass
+class Between:
+    """What sending and calling tell each other."""
+
+    may_send: threading.Event = field(default_factory=threading.Event)
+    """The first heads of this start were exchanged."""
+    drained: threading.Event = field(default_factory=threading.Event)
+    """Everything in the log was confirmed: time to ask what arrived."""
+
 
 def run(settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
-    """Work until stopped. Waits patiently for the node to join."""
+    """Work until stopped. Raises when the database fails."""
     start_logging("town_node.worker", settings.log_level)
-    database = open_node(settings)
-    lock = (settings.state / "worker.lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # a second worker waits here until the first is gone
-    with database.transaction() as session:
-        rebuild_changed(session, PROJECTIONS)
-    send = post_office(settings.mail_url)
-    author = None
-    while author is None and not stop():
-        author = become_author(settings, database)
-        if author is None:
-            send_waiting(database, send, settings.mail_from, utc_now())
-            time.sleep(LOOK_EVERY)
-    if author is None:
-        return
+    database, send, between = open_node(settings), post_office(settings.mail_url), Between()
+    with holding(settings.state / "worker.lock", stop) as alone:
+        if not alone:
+            return
+        with database.transaction() as session:
+            rebuild_changed(session, PROJECTIONS)
+            retry_stalls(session, [projection.name for projection in PROJECTIONS])
+        work_until_stopped(
+            stop,
+            lambda ending: _send(settings, database, between, ending),
+            lambda ending: _call(settings, database, between, ending),
+            lambda ending: _mail(settings, database, send, ending),
+        )
+        database.close()
+
+
+def _send(settings: Settings, database: Database, between: Between, ending: threading.Event) -> None:
+    while not between.may_send.wait(LOOK_EVERY):
+        if ending.is_set():
+            return
     with database.reading() as session:
         joined = membership(session)
-    if joined is None:
-        return
-    calling = Calling(database, author, joined)
-    may_send, drained = threading.Event(), threading.Event()
-    sender = threading.Thread(target=_send, args=(settings, database, joined, may_send, drained, stop), daemon=True)
-    sender.start()
-    heads_due = pull_due = 0.0
-    pause = Pause(random.random, least=1.0)
-    while not stop():
-        if not sender.is_alive():
-            return  # its reason is in the log; the supervisor starts this worker again
-        moment = time.monotonic()
-        if drained.is_set():
-            drained.clear()
-            heads_due = min(heads_due, moment + 0.2)
-        if moment >= heads_due or moment >= pull_due:
-            try:
-                answer = calling.exchange_heads()
-                may_send.set()
-                while calling.pull():
-                    pass
-                pause.reset()
-                behind = answer.want_from is not None
-                heads_due = moment + (min(2.0, settings.head_period) if behind else settings.head_period)
-                pull_due = moment + settings.pull_period
-            except (urllib3.exceptions.HTTPError, heads.NotAuthentic, Malformed) as error:
-                seconds = min(pause.after_failure(), settings.head_period)
-                log.warning("hub.away", extra=facts(error=repr(error), again_in=round(seconds, 1)))
-                heads_due = pull_due = time.monotonic() + seconds
-        send_waiting(database, send, settings.mail_from, utc_now())
-        drained.wait(min(LOOK_EVERY, max(0.05, min(heads_due, pull_due) - time.monotonic())))
-    database.close()
-
-
-def _send(
-    settings: Settings,
-    database: Database,
-    joined: Membership,
-    may_send: threading.Event,
-    drained: threading.Event,
-    stop: Callable[[], bool],
-) -> None:
     bell, pause = doorbell(settings), Pause(random.random)
     publisher = Publisher(settings.bus or joined.bus_url, joined.town)
-    while not may_send.wait(LOOK_EVERY):
-        if stop():
-            return
-    while not stop():
+    while not ending.is_set():
         try:
             sent = 0
-            while count := relay_step(database, publisher.publish):
+            while not ending.is_set() and (count := relay_step(database, publisher.publish)):
                 sent += count
                 pause.reset()
             if sent:
-                drained.set()
-            publisher.beat()
-            bell.wait(LOOK_EVERY)
+                between.drained.set()
         except BUS_TROUBLE as error:
             seconds = pause.after_failure()
             log.warning("bus.broken", extra=facts(error=repr(error), again_in=round(seconds, 1)))
-            time.sleep(min(seconds, 60.0))
-        except Exception:
-            log.exception("relay.failed")
-            raise
+            ending.wait(seconds)
+        else:
+            publisher.beat()
+            bell.wait(LOOK_EVERY)
+    publisher.close()
+
+
+def _call(settings: Settings, database: Database, between: Between, ending: threading.Event) -> None:
+    while (author := become_author(settings, database)) is None:  # patiently: somebody has to paste a code first
+        if ending.wait(LOOK_EVERY):
+            return
+    with database.reading() as session:
+        calling = Calling(database, author, membership(session), settings.hub)
+    pause = Pause(random.random, least=1.0)
+    called = heads_due = pull_due = sweep_due = 0.0
+    while not ending.is_set():
+        moment = time.monotonic()
+        if between.drained.is_set():
+            between.drained.clear()
+            heads_due = min(heads_due, max(moment + AFTER_DRAIN, called + min(HEADS_APART, settings.head_period)))
+        try:
+            if moment >= heads_due:
+                called = moment
+                answer = calling.exchange_heads()
+                if answer.status == "ok":
+                    between.may_send.set()
+                if answer.want_from is not None:
+                    doorbell(settings).ring()
+                quiet = calling.everything_held(answer)
+                heads_due = moment + (settings.idle_period if quiet else settings.head_period)
+            if moment >= pull_due:
+                while not ending.is_set() and calling.pull():
+                    pass
+                pull_due = moment + settings.pull_period
+                pause.reset()
+        except (urllib3.exceptions.HTTPError, heads.NotAuthentic, Malformed) as error:
+            seconds = min(pause.after_failure(), settings.head_period)
+            log.warning("hub.away", extra=facts(error=repr(error), again_in=round(seconds, 1)))
+            heads_due = pull_due = time.monotonic() + seconds
+        if moment >= sweep_due:
+            sweep_due = moment + SWEEP_EVERY
+            with database.transaction() as session:
+                forget_old_uploads(session, utc_now())
+        between.drained.wait(min(LOOK_EVERY, max(0.02, min(heads_due, pull_due) - time.monotonic())))
+
+
+def _mail(settings: Settings, database: Database, send: Send, ending: threading.Event) -> None:
+    while not ending.wait(LOOK_EVERY):
+        send_waiting(database, send, settings.mail_from, utc_now(), limit=5)

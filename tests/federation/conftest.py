@@ -1,22 +1,25 @@
 """A hub, and towns that speak the protocol, in one process: real databases, the hub's real doors, a courier that can fail."""
 
 import random
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import urlencode
 
 import pytest
+from kombu import Connection
 
 from services.hub import worker
 from services.hub.app import create_app
 from services.hub.config import HERE, Settings, open_hub
 from services.hub.towns.joining import PROOF, add_town, found_association
 from shared import feed, heads
+from shared.bus import Deliveries, Publisher, body_of
 from shared.db import Base, Database
 from shared.eventlog import Author, append, open_epoch
 from shared.events import LessonShared, LessonWithdrawn
 from shared.inbox import pin_key
 from shared.keys import KeyPair, from_text, to_text
-from shared.relay import relay_step
+from shared.relay import Publish, relay_step
 from shared.serving import upgrade_tables
 
 SIGNATURE = "Tuinkoepel-Signature"
@@ -35,10 +38,77 @@ class Clock:
         self.now += timedelta(**time)
 
 
-class Hub:
-    """The hub, its bus a list."""
+class Bus:
+    """What lies between the towns and the hub: a list. A test may take what lies there, and put back what it likes."""
 
-    def __init__(self, folder, database_url: str, clock: Clock) -> None:
+    def __init__(self) -> None:
+        self._lying: list[bytes] = []
+
+    def publisher(self, town: str) -> Publish:
+        """A town's way in, for its relay."""
+        return self._lying.append
+
+    def put(self, *messages: bytes) -> None:
+        for message in messages:
+            self.publisher("anyone")(message)
+
+    def deliver(self, store: Callable[[list[bytes]], None]) -> None:
+        """All that lies there, the worker's way: what was stored is acknowledged."""
+        waiting, self._lying[:] = list(self._lying), []
+        if waiting:
+            store(waiting)
+
+    def take(self) -> list[bytes]:
+        """All that lies there; it is gone then."""
+        taken: list[bytes] = []
+        self.deliver(taken.extend)
+        return taken
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class RealBus(Bus):
+    """The same over a courier that is in use: an address, or what a kombu connection is made of."""
+
+    def __init__(self, courier: str | dict) -> None:
+        self.courier = courier
+        self._publishers: dict[str, Publisher] = {}
+        self._deliveries: Deliveries | None = None
+        self.take()  # declares, and empties what an earlier test left
+
+    def _address(self) -> str | Connection:
+        return self.courier if isinstance(self.courier, str) else Connection(**self.courier)
+
+    def publisher(self, town: str) -> Publish:
+        return self._publishers.setdefault(town, Publisher(self._address(), town)).publish
+
+    def deliver(self, store: Callable[[list[bytes]], None]) -> None:
+        self._deliveries = self._deliveries or Deliveries(self._address())
+        while True:
+            messages = self._deliveries.take(0.02)
+            if messages:
+                store([body_of(message) for message in messages])
+                self._deliveries.ack(messages)
+            elif self._deliveries.is_empty():
+                return
+
+    def leave(self) -> None:
+        """Nobody consumes until the next delivery."""
+        if self._deliveries is not None:
+            self._deliveries.close()
+        self._deliveries = None
+
+    def close(self) -> None:
+        self.leave()
+        for publisher in self._publishers.values():
+            publisher.close()
+
+
+class Hub:
+    """The hub."""
+
+    def __init__(self, folder, database_url: str, clock: Clock, bus: Bus) -> None:
         self.settings = Settings(state=folder, database=database_url, demo=True)
         self.clock = clock
         folder.mkdir()
@@ -50,13 +120,11 @@ class Hub:
         self.database, self.author = open_hub(self.settings)
         with self.database.transaction() as session:
             found_association(session)
-        self.bus: list[bytes] = []
+        self.bus = bus
 
     def work(self, *, empty: bool = True) -> None:
         """One round of the worker."""
-        waiting, self.bus[:] = list(self.bus), []
-        if waiting:
-            worker.ingest(self.database, waiting)
+        self.bus.deliver(lambda messages: worker.ingest(self.database, messages))
         worker.speak_for_association(self.database)
         while worker.digest(self.database):
             pass
@@ -67,6 +135,11 @@ class Hub:
         answer = self.app.test_client().get(path, headers={"Accept-Language": "en"})
         assert answer.status_code == 200, (path, answer.status_code)
         return answer.text
+
+    def close(self) -> None:
+        self.bus.close()
+        self.database.close()
+        self.app.extensions["site"].database.close()
 
 
 class Town:
@@ -81,7 +154,7 @@ class Town:
         self.author = Author(slug, self.key, clock, self.random.randbytes)
         self.database.info["author"] = self.author
         self.instance = "a" * 16
-        self.publish = hub.bus.append
+        self.publish = hub.bus.publisher(slug)
         with hub.database.transaction() as session:
             self.code = add_town(session, slug, slug.capitalize(), clock())
         answer = self.join()
@@ -144,13 +217,16 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["embedded", "servers"])
 def hub(request, tmp_path, clock):
-    address = request.getfixturevalue("postgres").fresh_database() if request.param == "postgresql" else ""
-    made = Hub(tmp_path / "hub", address, clock)
+    """SQLite and a list; or PostgreSQL and RabbitMQ."""
+    if request.param == "embedded":
+        made = Hub(tmp_path / "hub", "", clock, Bus())
+    else:
+        database = request.getfixturevalue("postgres").fresh_database()
+        made = Hub(tmp_path / "hub", database, clock, RealBus(request.getfixturevalue("rabbit").url))
     yield made
-    made.database.close()
-    made.app.extensions["site"].database.close()
+    made.close()
 
 
 @pytest.fixture
