@@ -5,36 +5,28 @@ BASE_PORT ?= 8000
 VAR ?= var
 BIN = .venv/bin
 .DEFAULT_GOAL = help
-.PHONY: help demo test check lock format translations check-migrations clean run-env dev-env
+.PHONY: help demo test bench check lock format translations clean run-env dev-env
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 demo: run-env ## Run hub, Almere and Dronten (BASE_PORT=8000 VAR=var); Ctrl-C ends it
-	@$(BIN)/python deploy/demo.py --base-port $(BASE_PORT) --var $(VAR)
+	@exec $(BIN)/python deploy/demo.py --end-with-starter --base-port "$(BASE_PORT)" --var "$(VAR)"
 
 test: dev-env ## Run all tests, PostgreSQL, RabbitMQ and browser ones included
 	@deploy/test_needs.sh
 	@$(BIN)/python -m pytest
 
+bench: dev-env ## Measure speed, as ratios beside the raw limits (two minutes on a quiet machine; SUBJECTS=latency for a part)
+	@deploy/test_needs.sh postgresql rabbitmq-server
+	@$(BIN)/python -m tests.benchmarks $(SUBJECTS)
+
 check: dev-env ## Format, lint, types, import contracts, templates, scripts, translations, migrations
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-	@$(BIN)/djlint --quiet --lint shared services
-	@deploy/test_needs.sh shellcheck && shellcheck deploy/*.sh .ci/run
-	@$(BIN)/python deploy/translations.py --check
-	@$(MAKE) --no-print-directory check-migrations
+	@deploy/check.sh
 
-check-migrations: dev-env ## The migrations say what the code says
-	@rm -rf .check-migrations
-	@TUINKOEPEL_HUB_STATE=.check-migrations/hub sh -c '$(BIN)/hub db upgrade && $(BIN)/hub db check'
-	@TUINKOEPEL_NODE_STATE=.check-migrations/node sh -c '$(BIN)/town-node db upgrade && $(BIN)/town-node db check'
-	@rm -rf .check-migrations
-
-format: dev-env ## Format the code
+format: dev-env ## Format code and templates
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/djlint --quiet --reformat shared services >/dev/null || true
 
 translations: dev-env ## Collect new texts into the catalogues
 	@$(BIN)/python deploy/translations.py
@@ -45,7 +37,7 @@ lock: dev-env ## Lock the dependencies anew, with hashes and without host names
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra pg --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 
 clean: ## Remove what was made here, but not the demo's state
-	@rm -rf .venv .check-migrations .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis shared/static/vendor
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis shared/static/vendor
 
 run-env:
 	@deploy/venv.sh run

@@ -21,6 +21,9 @@ from shared.db import Base, Moment
 from shared.envelope import NO_HASH, SALT_LENGTH, Entry, open_entry, seal
 from shared.events import Event
 from shared.keys import KeyPair
+from shared.language import N_
+from shared.observability import failpoint
+from shared.refusals import Refusal
 
 log = Table(
     "log",
@@ -51,8 +54,10 @@ head = Table(
 )
 
 
-class NotJoined(Exception):  # noqa: N818  # named for its reason
+class NotJoined(Refusal):
     """This node has no name, key or epoch yet: it has to join the association first."""
+
+    text = N_("This node has not joined the association yet. Join with the code you were given.")
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ def append(session: Session, happened: Event) -> Head:
     session.execute(payload.insert(), {**place, "salt": entry.salt, "body": entry.body})
     session.execute(update(head).where(head.c.epoch == last.epoch).values(seq=last.seq + 1, hash=entry.hash))
     session.info["appended"] = True
+    failpoint("log.appended")
     return Head(last.epoch, last.seq + 1, entry.hash)
 
 
@@ -137,7 +143,11 @@ def read_head(session: Session) -> Head | None:
 
 
 def read_log(session: Session, epoch: str, after: int, limit: int) -> Sequence[Entry]:
-    """Entries beyond `after`, in order. A body that was erased is None."""
+    """Entries beyond `after`, in order. A body that was erased is None.
+
+    Each is opened as a stranger's would be: what this disk spoiled must be noticed here, because the hub would drop it and ask
+    again for ever.
+    """
     rows = session.execute(
         select(log.c.header, log.c.signature, payload.c.salt, payload.c.body)
         .outerjoin(payload, (payload.c.epoch == log.c.epoch) & (payload.c.seq == log.c.seq))

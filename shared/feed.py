@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Column, Integer, String, Table, UniqueConstra
 from sqlalchemy.orm import Session
 
 from shared.db import Base, upsert
-from shared.envelope import Entry, Malformed, from_json, open_entry, read_event, signed_by, to_json
+from shared.envelope import Entry, Malformed, from_json, read_event, signed_by, stored_entry, to_json
 from shared.events import TownAdmitted
 from shared.inbox import accept_entries, inbox, pin_key, pinned_keys
 from shared.keys import from_text
@@ -85,20 +85,21 @@ def read_page(session: Session, after: int) -> bytes:
     """The next page beyond `after`, as JSON."""
     feed_id, last = feed_head(session)
     rows = session.execute(
-        select(feed.c.number, inbox.c.header, inbox.c.signature, inbox.c.salt, inbox.c.body)
+        select(feed.c.number, inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
         .join(inbox, and_(inbox.c.town == feed.c.town, inbox.c.epoch == feed.c.epoch, inbox.c.seq == feed.c.seq))
         .where(feed.c.number > after)
         .order_by(feed.c.number)
         .limit(PAGE_MAX)
     )
-    items: list[dict[str, Any]] = []
+    items: list[orjson.Fragment] = []
     size = 0
     for row in rows:
-        item = to_json(open_entry(row.header, row.signature, row.salt, row.body)) | {"number": row.number}
-        size += len(orjson.dumps(item))
+        entry = stored_entry(row.header, row.hash, row.signature, row.salt, row.body)
+        item = orjson.dumps(to_json(entry) | {"number": row.number})
+        size += len(item)
         if items and size > PAGE_BYTES_MAX:
             break
-        items.append(item)
+        items.append(orjson.Fragment(item))
     return orjson.dumps({"v": 1, "id": feed_id, "last": last, "items": items})
 
 

@@ -12,7 +12,8 @@ never skips (I11). A type that is unknown here is kept, counted and passed over.
 
 `rebuild` folds everything again into emptied tables in one transaction: to readers, the commit is the swap.
 
-Tables: `inbox` (entries), `inbox_cursor` (one row per log), `pin` (whose key is whose), `projection`, `projection_cursor`.
+Tables: `inbox` (entries), `inbox_cursor` (one row per log: the last place that is held; a worker that finds nothing new must not
+have looked through all there is), `pin` (whose key is whose), `projection`, `projection_cursor`.
 """
 
 import logging
@@ -39,9 +40,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Moment, upsert
-from shared.envelope import NO_HASH, Entry, Malformed, Message, open_entry, read_event, signed_by, unpack
+from shared.envelope import NO_HASH, Entry, Malformed, Message, read_event, signed_by, stored_entry, unpack
 from shared.events import Event
-from shared.observability import EVENTS_STORED, MESSAGES_DROPPED, facts
+from shared.observability import EVENTS_STORED, MESSAGES_DROPPED, facts, failpoint
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,10 @@ def _lock_cursors(session: Session, towns: set[str]) -> dict[str, dict[str, Any]
     return {row.town: dict(row._mapping) for row in session.execute(query.with_for_update())}  # noqa: SLF001  # SQLAlchemy's public name
 
 
+def _new_cursor(town: str, epoch: str) -> dict[str, Any]:
+    return {"town": town, "epoch": epoch, "seq": 0, "hash": NO_HASH, "gap_at": None, "heard_at": None, "trouble": ""}
+
+
 def _judge(
     session: Session,
     outcome: Outcome,
@@ -180,18 +185,7 @@ def _judge(
     if not signed_by(message.entries[-1], key):
         outcome.verdict, outcome.reason = "bad_signature", "the last signature is not this key's"
         return
-    cursor = cursors.setdefault(
-        message.town,
-        {
-            "town": message.town,
-            "epoch": message.epoch,
-            "seq": 0,
-            "hash": NO_HASH,
-            "gap_at": None,
-            "heard_at": None,
-            "trouble": "",
-        },
-    )
+    cursor = cursors.setdefault(message.town, _new_cursor(message.town, message.epoch))
     if cursor["epoch"] != message.epoch:
         outcome.verdict, outcome.reason = "other_epoch", f"epoch {message.epoch}, but {cursor['epoch']} is open"
         return
@@ -278,8 +272,19 @@ def accept_entries(session: Session, entries: Sequence[Entry]) -> int:
     new = {place: row for place, row in zip(places, rows, strict=True) if place not in held}
     if new:
         session.execute(inbox.insert(), list(new.values()))
+        _move_cursors(session, new.values())
         EVENTS_STORED.inc(len(new))
     return len(new)
+
+
+def _move_cursors(session: Session, rows: Iterable[dict[str, Any]]) -> None:
+    """The last place held of each log, when single entries were stored."""
+    cursors = _lock_cursors(session, {row["town"] for row in rows})
+    for row in rows:
+        cursor = cursors.setdefault(row["town"], _new_cursor(row["town"], row["epoch"]))
+        if row["epoch"] != cursor["epoch"] or row["seq"] > cursor["seq"]:
+            cursor.update(epoch=row["epoch"], seq=row["seq"], hash=row["hash"])
+    upsert(session, inbox_cursor, list(cursors.values()))
 
 
 # ---- Apply -----------------------------------------------------------------------------------------------------------------
@@ -350,24 +355,18 @@ def _table(model: Any) -> Table:
     return table
 
 
-def apply(session: Session, projections: Sequence[Projection], limit: int = 2000) -> int:
+APPLY_MAX = 2000
+"""Entries of one log that are folded in one transaction."""
+
+
+def apply(session: Session, projections: Sequence[Projection], limit: int = APPLY_MAX) -> int:
     """Fold the next stored entries into the projections, at most so many per log; returns how many entries were looked at."""
-    cursors = {
-        (row.projection, row.town): row
-        for row in session.execute(select(projection_cursor).where(projection_cursor.c.stalled_at.is_(None)).with_for_update())
-    }
-    stalled = {
-        (row.projection, row.town)
-        for row in session.execute(
-            select(projection_cursor.c.projection, projection_cursor.c.town).where(projection_cursor.c.stalled_at.is_not(None))
-        )
-    }
+    cursors = {(row.projection, row.town): row for row in session.execute(select(projection_cursor).with_for_update())}
+    stalled = {key for key, row in cursors.items() if row.stalled_at is not None}
     looked = 0
     rows = {projection.name: Rows() for projection in projections}
     moved: dict[tuple[str, str], dict[str, Any]] = {}
-    for town, epoch, last in session.execute(
-        select(inbox.c.town, inbox.c.epoch, func.max(inbox.c.seq)).group_by(inbox.c.town, inbox.c.epoch)
-    ).all():
+    for town, epoch, last in session.execute(select(inbox_cursor.c.town, inbox_cursor.c.epoch, inbox_cursor.c.seq)).all():
         here = [
             (projection, cursors[key].seq if key in cursors else 0)
             for projection in projections
@@ -379,7 +378,7 @@ def apply(session: Session, projections: Sequence[Projection], limit: int = 2000
         entries = _stored(session, town, epoch, start, limit)
         looked += len(entries)
         for projection, done in here:
-            fresh = [entry for entry in entries if entry[0].says.seq > done]
+            fresh = [entry for entry in entries if entry[0] > done]
             if fresh:
                 moved[projection.name, town] = _fold(projection, rows[projection.name], town, epoch, done, fresh)
     for gathered in rows.values():
@@ -394,24 +393,23 @@ def apply(session: Session, projections: Sequence[Projection], limit: int = 2000
     return looked
 
 
-Read = tuple[Entry, Event | None, Exception | None]
+Read = tuple[int, Event | None, Exception | None]
+"""A place in a log, and what happened there; None if that was erased or is unknown here; or why it cannot be read."""
 
 
 def _stored(session: Session, town: str, epoch: str, after: int, limit: int) -> list[Read]:
-    """The next entries of a log, each with the event in it, or with the reason why there is none."""
     query = (
-        select(inbox.c.header, inbox.c.signature, inbox.c.salt, inbox.c.body)
+        select(inbox.c.seq, inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
         .where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq > after)
         .order_by(inbox.c.seq)
         .limit(limit)
     )
     read: list[Read] = []
-    for row in session.execute(query):
-        entry = open_entry(row.header, row.signature, row.salt, row.body)
+    for seq, *parts in session.execute(query):
         try:
-            read.append((entry, read_event(entry), None))
+            read.append((seq, read_event(stored_entry(*parts)), None))
         except ValueError as error:
-            read.append((entry, None, error))
+            read.append((seq, None, error))
     return read
 
 
@@ -425,8 +423,7 @@ def _fold(projection: Projection, rows: Rows, town: str, epoch: str, done: int, 
         "stalled_at": None,
         "reason": "",
     }
-    for entry, happened, unreadable in fresh:
-        seq = entry.says.seq
+    for seq, happened, unreadable in fresh:
         try:
             if unreadable is not None:
                 raise unreadable
@@ -450,12 +447,14 @@ def rebuild(session: Session, projections: Sequence[Projection], progress: Calla
     for projection in projections:
         for model in projection.tables:
             session.execute(delete(_table(model)))
+    failpoint("rebuild.emptied")
     while looked := apply(session, projections):
         progress(looked)
     for projection in projections:
         before = session.scalar(select(projection_table.c.version).where(projection_table.c.name == projection.name)) or 0
         row = {"name": projection.name, "folded_with": projection.folded_with, "version": before + 1}
         upsert(session, projection_table, [row])
+    failpoint("rebuild.folded")
 
 
 def rebuild_changed(session: Session, projections: Sequence[Projection]) -> list[str]:

@@ -135,8 +135,9 @@ _stemmer = snowballstemmer.stemmer("dutch_porter")
 
 def _words(said: str) -> list[str]:
     """The words, in small letters without accents."""
-    folded = "".join(sign for sign in unicodedata.normalize("NFKD", said) if not unicodedata.combining(sign)).casefold()
-    return [word[:WORD_MAX] for word in _WORD.findall(folded)]
+    if not said.isascii():
+        said = "".join(sign for sign in unicodedata.normalize("NFKD", said) if not unicodedata.combining(sign))
+    return [word[:WORD_MAX] for word in _WORD.findall(said.casefold())]
 
 
 @lru_cache(maxsize=20_000)

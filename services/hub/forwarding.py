@@ -9,14 +9,14 @@ Table: `forwarded` (how far each log was looked through).
 
 import logging
 
-from sqlalchemy import BigInteger, Column, String, Table, func, select
+from sqlalchemy import BigInteger, Column, String, Table, select
 from sqlalchemy.orm import Session
 
 from shared.db import Base, upsert
-from shared.envelope import Entry, open_entry, signed_by
+from shared.envelope import Entry, signed_by, stored_entry
 from shared.events import event_class
 from shared.feed import number_entries
-from shared.inbox import inbox, pinned_keys
+from shared.inbox import inbox, inbox_cursor, pinned_keys
 from shared.observability import facts
 
 log = logging.getLogger(__name__)
@@ -30,31 +30,34 @@ forwarded = Table(
 )
 
 
-def forward(session: Session, fresh_id: str, limit: int = 500) -> int:
+FORWARD_MAX = 500
+"""Entries of one log that are looked at in one transaction."""
+
+
+def forward(session: Session, fresh_id: str, limit: int = FORWARD_MAX) -> int:
     """Number the next entries, at most so many per log; how many were looked at."""
     done = {(row.town, row.epoch): row.seq for row in session.execute(select(forwarded).with_for_update())}
-    lasts = session.execute(select(inbox.c.town, inbox.c.epoch, func.max(inbox.c.seq)).group_by(inbox.c.town, inbox.c.epoch)).all()
-    keys = pinned_keys(session, {row.town for row in lasts})
+    lasts = session.execute(select(inbox_cursor.c.town, inbox_cursor.c.epoch, inbox_cursor.c.seq)).all()
+    news = [(row.town, row.epoch, start) for row in lasts if (start := done.get((row.town, row.epoch), 0)) < row.seq]
+    if not news:
+        return 0
+    keys = pinned_keys(session, {town for town, _, _ in news})
     chosen: list[Entry] = []
     moved = []
     looked = 0
-    for town, epoch, last in lasts:
-        start = done.get((town, epoch), 0)
-        if start >= last:
-            continue
+    for town, epoch, start in news:
         query = (
-            select(inbox.c.header, inbox.c.signature, inbox.c.salt, inbox.c.body)
+            select(inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
             .where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq > start)
             .order_by(inbox.c.seq)
             .limit(limit)
         )
-        entries = [open_entry(row.header, row.signature, row.salt, row.body) for row in session.execute(query)]
+        entries = [stored_entry(*row) for row in session.execute(query)]
         looked += len(entries)
         chosen += [entry for entry in entries if _may_travel(entry, keys)]
         moved.append({"town": town, "epoch": epoch, "seq": entries[-1].says.seq})
-    if moved:
-        upsert(session, forwarded, moved)
-        number_entries(session, chosen, fresh_id)
+    upsert(session, forwarded, moved)
+    number_entries(session, chosen, fresh_id)
     return looked
 
 

@@ -1,0 +1,78 @@
+"""The inbox: the last place held of each log, and rows that cannot be read any more."""
+
+import pytest
+from sqlalchemy import Column, MetaData, String, Table, event, select, update
+
+from shared.events import LessonShared
+from shared.inbox import Projection, accept_entries, accept_messages, apply, inbox, inbox_cursor, stalls
+from tests.shared.worlds import NOON, Town, lesson, open_hub
+
+titles = Table("title", MetaData(), Column("town", String, primary_key=True), Column("title", String))
+library = Projection("library", [titles])
+
+
+@library.on(LessonShared)
+def keep_title(rows, town, happened):
+    rows.put(titles, town=town, title=happened.title)
+
+
+@pytest.fixture
+def towns():
+    return [Town("almere"), Town("dronten")]
+
+
+@pytest.fixture
+def hub():
+    database = open_hub("almere", "dronten")
+    titles.create(database.engine)
+    return database
+
+
+def fold(database):
+    with database.transaction() as session:
+        return apply(session, [library])
+
+
+def told(database):
+    with database.reading() as session:
+        return dict(session.execute(select(titles.c.town, titles.c.title)).all())
+
+
+def held(database):
+    with database.reading() as session:
+        return dict(session.execute(select(inbox_cursor.c.town, inbox_cursor.c.seq)).all())
+
+
+def test_entries_with_gaps_between_them_move_the_last_place_held_and_never_back(hub, towns):
+    almere, _ = towns
+    almere.tell(*(lesson(f"Lesson {number}", f"lesson-{number}") for number in range(1, 6)))
+    for some, reached in ((almere.entries[1:2], 2), (almere.entries[3:5], 5), (almere.entries[2:3], 5), (almere.entries, 5)):
+        with hub.transaction() as session:
+            accept_entries(session, some)
+        assert held(hub) == {"almere": reached}
+
+
+def test_a_round_without_news_looks_at_no_entry_however_many_there_are(hub, towns):
+    for town in towns:
+        town.tell(lesson("Ask early for water"))
+        with hub.transaction() as session:
+            accept_messages(session, [town.message()], NOON)
+    assert fold(hub) == 2
+    asked = []
+    event.listen(hub.engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
+    assert fold(hub) == 0
+    assert asked
+    assert not [statement for statement in asked if inbox.name in statement.replace(inbox_cursor.name, "").split()]
+
+
+def test_a_row_that_cannot_be_read_any_more_stalls_its_own_town_only(hub, towns):
+    for town in towns:
+        town.tell(lesson("Ask early for water"), lesson("Ask even earlier"))
+        with hub.transaction() as session:
+            accept_messages(session, [town.message()], NOON)
+    with hub.transaction() as session:
+        session.execute(update(inbox).where(inbox.c.town == "almere", inbox.c.seq == 2).values(header=b"\x00"))
+    fold(hub)
+    assert told(hub) == {"almere": "Ask early for water", "dronten": "Ask even earlier"}
+    with hub.reading() as session:
+        assert [(row.town, row.stalled_at) for row in stalls(session)] == [("almere", 2)]
