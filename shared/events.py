@@ -18,12 +18,12 @@ Read this file top to bottom; `envelope.py` shows how an event travels.
 import re
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import date, time
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-__all__ = ["VOCABULARY", "Event", "Misfit", "event", "event_class"]
+__all__ = ["VOCABULARY", "Event", "Misfit", "body_schema", "event", "event_class"]
 
 Audience = Literal["hub", "all", "parties"]
 """Who may read an event: the association only, every town, or the towns its body lists."""
@@ -38,6 +38,8 @@ WORKING_METHODS = ("circle", "intervision")
 LESSON_KINDS = ("do", "dont", "tip", "success_factor")
 MEETING_KINDS = ("circle", "start", "intervision", "evaluation", "excursion", "other")
 MEETING_STATUSES = ("planned", "held")
+PLACE_SHOWN = ("exact", "neighbourhood", "hidden")
+"""How exactly an initiative shows its place. The choice itself stays in the town; `Place` is what comes of it."""
 THEMES = (
     "volunteers", "business_plan", "finance", "archaeology", "social_media", "neighbourhood", "municipality", "soil", "water",
     "school",
@@ -61,18 +63,25 @@ class Misfit(ValueError):  # noqa: N818  # it names what the value is, as the fi
 
 @dataclass(frozen=True)
 class FieldType:
-    """A field type: how a JSON value is read, how it is written, and in words what it must look like."""
+    """A field type: how a JSON value is read, how it is written, and what it must look like: in words, and as a JSON Schema."""
 
     expected: str
     read: Callable[[Any], Any]
     write: Callable[[Any], Any] = lambda value: value
+    schema: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u0085\u2028\u2029\ud800-\udfff]")
+_NO_LINE, _NO_TEXT = r"\u0000-\u001f\u007f\u0085\u2028\u2029", r"\u0000-\u0008\u000b-\u001f\u007f\u0085\u2028\u2029"
+"""The same for a JSON Schema, which holds no surrogates anyway."""
 
 
-def _text(expected: str, most: int, *, least: int = 0, lines: bool = False, pattern: str = "") -> FieldType:
+def _text(expected: str, most: int, *, least: int = 0, lines: bool = False, pattern: str = "", like: str = "") -> FieldType:
     shape = re.compile(pattern) if pattern else None
+    schema: dict[str, Any] = {"type": "string", "minLength": least, "maxLength": most}
+    schema["pattern"] = f"^{pattern}$" if pattern else f"^[^{_NO_TEXT if lines else _NO_LINE}]*$"
+    if like:
+        schema["examples"] = [like]
 
     def read(value: Any) -> str:
         if type(value) is not str or not least <= len(value) <= most or _CONTROL.search(value):
@@ -81,7 +90,7 @@ def _text(expected: str, most: int, *, least: int = 0, lines: bool = False, patt
             raise ValueError
         return value
 
-    return FieldType(expected, read)
+    return FieldType(expected, read, schema=schema)
 
 
 def _whole(expected: str, least: int, most: int) -> FieldType:
@@ -90,7 +99,7 @@ def _whole(expected: str, least: int, most: int) -> FieldType:
             raise ValueError
         return value
 
-    return FieldType(expected, read)
+    return FieldType(expected, read, schema={"type": "integer", "minimum": least, "maximum": most})
 
 
 def _one_of(values: tuple[str, ...]) -> FieldType:
@@ -101,7 +110,7 @@ def _one_of(values: tuple[str, ...]) -> FieldType:
             raise ValueError
         return value
 
-    return FieldType("one of " + ", ".join(values), read)
+    return FieldType("one of " + ", ".join(values), read, schema={"type": "string", "enum": list(values)})
 
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -126,19 +135,32 @@ def _read_flag(value: Any) -> bool:
     return value
 
 
-Code = Annotated[str, _text("a code of 4 to 40 letters, digits, - or _", 40, least=4, pattern=r"[A-Za-z0-9_-]+")]
-Slug = Annotated[str, _text("a town's short name: a-z, 0-9 and -", 30, least=2, pattern=r"[a-z0-9][a-z0-9-]*")]
+Code = Annotated[
+    str, _text("a code of 4 to 40 letters, digits, - or _", 40, least=4, pattern=r"[A-Za-z0-9_-]+", like="5f0c2a9e7b14")
+]
+Slug = Annotated[str, _text("a town's short name: a-z, 0-9 and -", 30, least=2, pattern=r"[a-z0-9][a-z0-9-]*", like="almere")]
 Line = Annotated[str, _text(f"one line of at most {LINE_MAX} characters", LINE_MAX)]
 Name = Annotated[str, _text(f"one line of 1 to {LINE_MAX} characters", LINE_MAX, least=1, pattern=r"\S(.*\S)?")]
 PublicText = Annotated[str, _text(f"a text of at most {TEXT_MAX} characters", TEXT_MAX, lines=True)]
-Theme = Annotated[str, _text("a theme: a-z, 0-9 and _", 40, least=2, pattern=r"[a-z0-9]+(_[a-z0-9]+)*")]
-PublicPhone = Annotated[str, _text("a telephone number", 20, least=6, pattern=r"\+?[0-9][0-9 ()-]+")]
+Theme = Annotated[str, _text("a theme: a-z, 0-9 and _", 40, least=2, pattern=r"[a-z0-9]+(_[a-z0-9]+)*", like="social_media")]
+PublicPhone = Annotated[str, _text("a telephone number", 20, least=6, pattern=r"\+?[0-9][0-9 ()-]+", like="036 555 01 02")]
 KeyText = Annotated[str, _text("base64 of a key", 88, least=8, pattern=r"[A-Za-z0-9+/_=-]+")]
-Day = Annotated[date, FieldType("a day as YYYY-MM-DD", _read_day, date.isoformat)]
-Clock = Annotated[time, FieldType("a local time as HH:MM", _read_clock, lambda value: value.strftime("%H:%M"))]
+Day = Annotated[
+    date,
+    FieldType("a day as YYYY-MM-DD", _read_day, date.isoformat, {"type": "string", "format": "date", "examples": ["2015-06-20"]}),
+]
+Clock = Annotated[
+    time,
+    FieldType(
+        "a local time as HH:MM",
+        _read_clock,
+        lambda value: value.strftime("%H:%M"),
+        {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$", "examples": ["19:30"]},
+    ),
+]
 Count = Annotated[int, _whole("a whole number from 0 to 100000", 0, 100_000)]
 Minutes = Annotated[int, _whole("minutes, from 0 to 1440", 0, 1440)]
-Flag = Annotated[bool, FieldType("true or false", _read_flag)]
+Flag = Annotated[bool, FieldType("true or false", _read_flag, schema={"type": "boolean"})]
 Latitude = Annotated[int, _whole("millionths of a degree north", -90_000_000, 90_000_000)]
 Longitude = Annotated[int, _whole("millionths of a degree east", -180_000_000, 180_000_000)]
 InitiativeKind = Annotated[str, _one_of(INITIATIVE_KINDS)]
@@ -149,14 +171,19 @@ WorkingMethod = Annotated[str, _one_of(WORKING_METHODS)]
 LessonKind = Annotated[str, _one_of(LESSON_KINDS)]
 MeetingKind = Annotated[str, _one_of(MEETING_KINDS)]
 MeetingStatus = Annotated[str, _one_of(MEETING_STATUSES)]
+PlaceShown = Annotated[str, _one_of(PLACE_SHOWN)]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A point on the map, as exact as its owner wishes to show it. WGS 84, in millionths of a degree."""
+    """A point on the map, as exact as its owner wishes to show it. WGS 84, in millionths of a degree.
+
+    A place that is not `exact` is the middle of a square of some 500 metres in which it lies (`coordinates.neighbourhood`).
+    """
 
     latitude: Latitude
     longitude: Longitude
+    exact: Flag = True
 
 
 @dataclass(frozen=True)
@@ -293,11 +320,21 @@ def _kind(hint: Any, where: str) -> FieldType:
         return hint.__metadata__[0]
     if get_origin(hint) in {UnionType, typing.Union}:
         inner = _kind(next(arm for arm in get_args(hint) if arm is not NoneType), where)
-        return FieldType(f"{inner.expected}, or nothing", lambda value: None if value is None else inner.read(value), inner.write)
+        return FieldType(
+            f"{inner.expected}, or nothing",
+            lambda value: None if value is None else inner.read(value),
+            inner.write,
+            {"anyOf": [inner.schema, {"type": "null"}]},
+        )
     if get_origin(hint) is tuple:
         return _list_of(_kind(get_args(hint)[0], where))
     if hint in {Place, Byline, PhaseStep, AgendaItem}:
-        return FieldType(f"an object ({hint.__name__})", lambda value: from_body(hint, value), lambda value: _written(hint, value))
+        return FieldType(
+            f"an object ({hint.__name__})",
+            lambda value: from_body(hint, value),
+            lambda value: _written(hint, value),
+            body_schema(hint),
+        )
     msg = f"{where}: {hint} is no field type of the vocabulary (R34)"
     raise TypeError(msg)
 
@@ -316,7 +353,23 @@ def _list_of(inner: FieldType, most: int = 100) -> FieldType:
                 raise Misfit(str(index), inner.expected) from None
         return tuple(items)
 
-    return FieldType(f"a list of at most {most}: {inner.expected}", read, lambda value: [inner.write(item) for item in value])
+    return FieldType(
+        f"a list of at most {most}: {inner.expected}",
+        read,
+        lambda value: [inner.write(item) for item in value],
+        {"type": "array", "maxItems": most, "items": inner.schema},
+    )
+
+
+def body_schema(cls: type) -> dict[str, Any]:
+    """The JSON Schema of an event's body (or of a part of one): every member it has here; others may stand beside them."""
+    shape = _shape(cls)
+    return {
+        "type": "object",
+        "description": (cls.__doc__ or "").strip(),
+        "properties": {name: kind.schema for name, kind, _ in shape},
+        "required": [name for name, _, missing in shape if missing is MISSING],
+    }
 
 
 # ---- The circle ------------------------------------------------------------------------------------------------------------

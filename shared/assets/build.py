@@ -69,7 +69,9 @@ NETHERLANDS = "528"  # ISO 3166-1, as world-atlas numbers its countries
 ASSETS = Path(__file__).resolve().parent
 ROOT = ASSETS.parent.parent
 VENDOR = ROOT / "shared" / "static" / "vendor"
-PRODUCTS = ("icons.svg", "netherlands.json", "LICENSES.txt")
+FOR_TESTS = ROOT / "tests" / "vendor" / "asyncapi-3.0.0.json"
+"""The official schema of AsyncAPI, which only a test reads; a source archive has no tests."""
+PRODUCTS = ("icons.svg", "leaflet.css", "leaflet.js", "netherlands.json", "LICENSES.txt")
 
 
 class BuildHook(BuildHookInterface):
@@ -101,7 +103,7 @@ def fingerprint() -> str:
 def is_current() -> bool:
     """Whether vendor/ is complete and made from the present lock and recipe."""
     stamp = VENDOR / "stamp"
-    complete = all((VENDOR / name).is_file() for name in PRODUCTS)
+    complete = all((VENDOR / name).is_file() for name in PRODUCTS) and (FOR_TESTS.is_file() or not (ROOT / "tests").is_dir())
     return complete and stamp.is_file() and stamp.read_text() == fingerprint()
 
 
@@ -115,8 +117,13 @@ def fetch_vendor() -> None:
         VENDOR.mkdir(parents=True, exist_ok=True)
         (VENDOR / "stamp").unlink(missing_ok=True)
         (VENDOR / "icons.svg").write_text(icon_sprite(packages / "bootstrap-icons" / "icons"))
+        for name in ("leaflet.css", "leaflet.js"):
+            (VENDOR / name).write_text(without_source_map(packages / "leaflet" / "dist" / name))
         (VENDOR / "netherlands.json").write_text(netherlands(packages / "world-atlas" / "countries-10m.json"))
         (VENDOR / "LICENSES.txt").write_text(licences(packages))
+        if (ROOT / "tests").is_dir():
+            FOR_TESTS.parent.mkdir(exist_ok=True)
+            shutil.copy(packages / "@asyncapi" / "specs" / "schemas" / "3.0.0.json", FOR_TESTS)
         (VENDOR / "stamp").write_text(fingerprint())
     print("Assets: fetched", ", ".join(PRODUCTS))
 
@@ -148,6 +155,11 @@ def icon_sprite(icons: Path) -> str:
         lines = "".join(line.strip() for line in drawing[2].splitlines())
         symbols.append(f'<symbol id="{name}" viewBox="{drawing[1]}" fill="currentColor">{lines}</symbol>\n')
     return f'<svg xmlns="http://www.w3.org/2000/svg">\n{"".join(symbols)}</svg>\n'
+
+
+def without_source_map(script: Path) -> str:
+    """The file, without the line that sends a developer's browser after a map that is not there."""
+    return re.sub(r"\n//# sourceMappingURL=.*\s*$", "\n", script.read_text())
 
 
 def netherlands(atlas: Path) -> str:
@@ -186,7 +198,11 @@ def arc(topology: dict, number: int) -> list[list[float]]:
 def licences(packages: Path) -> str:
     """Says whose work the copied files are, and on what terms."""
     parts = []
-    for package, used_for in (("bootstrap-icons", "icons.svg"), ("world-atlas", "netherlands.json")):
+    for package, used_for in (
+        ("bootstrap-icons", "icons.svg"),
+        ("leaflet", "leaflet.js"),
+        ("world-atlas", "netherlands.json"),
+    ):
         version = json.loads((packages / package / "package.json").read_text())["version"]
         text = (packages / package / "LICENSE").read_text()
         parts.append(f"{used_for} comes from {package} {version}:\n\n{text.strip()}\n")

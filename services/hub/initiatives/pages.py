@@ -9,6 +9,7 @@ from sqlalchemy import select
 from services.hub.initiatives.projection import NationalInitiative
 from services.hub.lessons.projection import NationalLesson
 from services.hub.towns.projection import town_names
+from shared import atlas
 from shared.events import INITIATIVE_KINDS, PHASES
 from shared.finding import asked, count, facet, find, paged
 from shared.labels import label
@@ -55,4 +56,5 @@ def show(town: str, code: str) -> Any:
     ]
     if steps:
         steps[-1]["state"] = "current"
-    return render("initiatives/show.html", initiative=initiative, names=names, lessons=lessons, steps=steps)
+    chart = atlas.told(url_for("home.places", town=town), url_for(".index") + "/{town}/{code}", choose=f"{town}/{code}")
+    return render("initiatives/show.html", initiative=initiative, names=names, lessons=lessons, steps=steps, chart=chart)

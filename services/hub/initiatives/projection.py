@@ -37,6 +37,8 @@ class NationalInitiative(Base):
     about_text: Mapped[str] = mapped_column(Text)
     latitude: Mapped[int | None]
     longitude: Mapped[int | None]
+    place_exact: Mapped[bool]
+    """Whether the garden is there, or somewhere in the neighbourhood."""
     place_name: Mapped[str] = mapped_column(String(160))
     purposes: Mapped[list[str]] = mapped_column(JSON)
     visitors: Mapped[bool]
@@ -61,6 +63,7 @@ def show_initiative(rows: Rows, town: str, happened: InitiativeState) -> None:
         about_text=happened.about_text,
         latitude=happened.place.latitude if happened.place else None,
         longitude=happened.place.longitude if happened.place else None,
+        place_exact=happened.place is None or happened.place.exact,
         place_name=happened.place_name,
         purposes=list(happened.purposes),
         visitors=happened.visitors,

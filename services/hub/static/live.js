@@ -14,6 +14,7 @@ async function refresh() {
     const now = fresh.getElementById(part.id);
     if (now && now.innerHTML !== part.innerHTML) part.innerHTML = now.innerHTML;
   }
+  document.dispatchEvent(new Event("news")); // for the map
 }
 
 async function look() {

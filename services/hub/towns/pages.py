@@ -14,8 +14,9 @@ from services.hub.initiatives.projection import NationalInitiative
 from services.hub.lessons.projection import NationalLesson
 from services.hub.meetings.projection import NationalMeeting
 from services.hub.towns.projection import NationalCircle, NationalCount, NationalTown, town_names, version
-from shared.events import INITIATIVE_KINDS, PHASES
-from shared.finding import asked, count, facet, find, here
+from shared import atlas
+from shared.events import INITIATIVE_KINDS, PHASES, Place
+from shared.finding import asked, count, facet, find, here, paged
 from shared.labels import label
 from shared.language import _
 from shared.web import reading, render, today
@@ -23,7 +24,7 @@ from shared.web import reading, render, today
 pages = Blueprint("towns", __name__, url_prefix="/towns")
 home_pages = Blueprint("home", __name__)
 
-ON_THE_MAP, IN_THE_LIST = 1500, 40
+ON_THE_MAP, IN_THE_LIST, DRAWN_EACH = 5000, 40, 150
 _STATIC = Path(__file__).parent.parent / "static"
 
 
@@ -50,30 +51,38 @@ def _numbers(session: Session) -> dict[str, int]:
     }
 
 
-@home_pages.get("/")
-def national() -> Any:
+def _wanted() -> dict[str, Any]:
+    """What the address asks for; the map and the list show the same."""
     wanted = {}
     if asked("phase") in PHASES:
         wanted["phase"] = NationalInitiative.phase == asked("phase")
     if asked("kind") in INITIATIVE_KINDS:
         wanted["kind"] = NationalInitiative.kind == asked("kind")
+    return wanted
+
+
+@home_pages.get("/")
+def national() -> Any:
+    wanted = _wanted()
     with reading() as session:
         phase, kind = NationalInitiative.phase, NationalInitiative.kind
         facets = [
             facet(session, _("Phase"), "phase", phase, wanted, lambda code: label(code, "phase"), PHASES),
             facet(session, _("Kind"), "kind", kind, wanted, lambda code: label(code, "initiative_kind"), INITIATIVE_KINDS),
         ]
-        query = select(NationalInitiative).where(*wanted.values()).order_by(NationalInitiative.town, NationalInitiative.name)
-        found = session.scalars(query.limit(ON_THE_MAP)).all()
-        names, circles = town_names(session), session.scalars(select(NationalCircle)).all()
-        values = {
-            "numbers": _numbers(session),
-            "total": count(session, NationalInitiative, *wanted.values()),
-            "version": version(session),
-        }
+        query = (
+            select(NationalInitiative)
+            .outerjoin(NationalTown, NationalTown.town == NationalInitiative.town)
+            .where(*wanted.values())
+            .order_by(NationalTown.name, NationalInitiative.town, NationalInitiative.name)
+        )
+        page = paged(session, query, count(session, NationalInitiative, *wanted.values()), IN_THE_LIST)
+        marks, homes, names = _marks(session, wanted), _homes(session), town_names(session)
+        values = {"numbers": _numbers(session), "version": version(session)}
     by_town: dict[str, list[NationalInitiative]] = {}
-    for initiative in found[:IN_THE_LIST]:
+    for initiative in page.rows:
         by_town.setdefault(initiative.town, []).append(initiative)
+    chosen = {name: asked(name) for name in wanted}
     return render(
         "towns/national.html",
         facets=facets,
@@ -81,44 +90,78 @@ def national() -> Any:
         phase_urls={code: here(phase="" if asked("phase") == code else code) for code in PHASES},
         chosen=asked("phase"),
         clear_url=url_for("home.national") if wanted else None,
-        by_town=sorted(by_town.items(), key=lambda pair: names.get(pair[0], pair[0]).casefold()),
+        page=page,
+        by_town=by_town,
         names=names,
-        listed=IN_THE_LIST,
-        map=_map(found, circles, names),
+        drawing=_drawing(marks, homes, names),
+        chart=atlas.told(url_for("home.places", **chosen), url_for("initiatives.index") + "/{town}/{code}"),
+        homes=homes,
+        missing=sum(mark.place is None and mark.town not in homes for mark in marks),
         script=_file("live.js"),
-        style=_file("hub.css"),
         **values,
     )
 
 
-def _map(found: Any, circles: Any, names: dict[str, str]) -> dict[str, Any]:
-    """The marks and labels on the map. An initiative that keeps its place to itself stands with its circle."""
-    homes = {
-        circle.town: at
-        for circle in circles
-        if circle.latitude is not None and (at := drawing.point(circle.latitude, circle.longitude))
-    }
+def _marks(session: Session, wanted: dict[str, Any]) -> list[atlas.Mark]:
+    of = NationalInitiative
+    columns = of.town, of.initiative, of.name, of.phase, of.kind, of.latitude, of.longitude, of.place_exact
+    rows = session.execute(select(*columns).where(*wanted.values()).order_by(of.town, of.name).limit(ON_THE_MAP))
+    return [
+        atlas.Mark(town, code, name, phase, kind, None if north is None else Place(north, east, exact))
+        for town, code, name, phase, kind, north, east, exact in rows
+    ]
+
+
+def _homes(session: Session) -> dict[str, Place]:
+    """Where the circles are at home: an initiative that keeps its place to itself stands there."""
+    of = NationalCircle
+    rows = session.execute(select(of.town, of.latitude, of.longitude).where(of.latitude.is_not(None)).order_by(of.town))
+    return {town: Place(north, east) for town, north, east in rows}
+
+
+def _drawing(marks: list[atlas.Mark], homes: dict[str, Place], names: dict[str, str]) -> dict[str, Any]:
+    """The map as the server draws it: a mark for each initiative, or one for each town when they would be too many to see."""
+    at_home = {town: at for town, home in homes.items() if (at := drawing.point(home.latitude, home.longitude))}
     marked = []
-    for initiative in found:
-        own = (
-            drawing.point(initiative.latitude, initiative.longitude)
-            if initiative.latitude is not None
-            else homes.get(initiative.town)
-        )
-        if own:
-            marked.append((initiative, own))
-    spots = drawing.spread([at for _initiative, at in marked])
-    labels = drawing.label_spots([(at, names.get(town, town)) for town, at in homes.items()], spots)
+    for mark in marks:
+        at = drawing.point(mark.place.latitude, mark.place.longitude) if mark.place else at_home.get(mark.town)
+        if at:
+            marked.append((mark, at))
+    together: list[dict[str, Any]] = []
+    if len(marked) > DRAWN_EACH:
+        by_town: dict[str, list[drawing.Point]] = {}
+        for mark, at in marked:
+            by_town.setdefault(mark.town, []).append(at_home.get(mark.town, at))
+        marked = []
+        together = [
+            {"town": town, "name": names.get(town, town), "n": len(points), "x": points[0][0], "y": points[0][1]}
+            for town, points in by_town.items()
+        ]
+    spots = drawing.spread([at for _mark, at in marked])
+    taken = spots or [(one["x"], one["y"]) for one in together]
+    labels = drawing.label_spots([(at, names.get(town, town)) for town, at in at_home.items()], taken)
     return {
         "width": drawing.WIDTH,
         "height": drawing.HEIGHT,
         "outline": drawing.outline(),
-        "marks": [{"of": initiative, "x": spot[0], "y": spot[1]} for (initiative, _at), spot in zip(marked, spots, strict=True)],
+        "marks": [{"of": mark, "x": spot[0], "y": spot[1]} for (mark, _at), spot in zip(marked, spots, strict=True)],
+        "together": together,
         "towns": [
-            {"town": town, "name": names.get(town, town), "x": at[0], "y": at[1]} for town, at in zip(homes, labels, strict=True)
+            {"town": town, "name": names.get(town, town), "x": at[0], "y": at[1]} for town, at in zip(at_home, labels, strict=True)
         ],
-        "missing": len(found) - len(marked),
     }
+
+
+@home_pages.get("/map.json")
+def places() -> Any:
+    """What the map fetches, of all towns or of one; nothing is looked up while nothing changed."""
+    wanted = _wanted()
+    if asked("town"):
+        wanted["town"] = NationalInitiative.town == asked("town")
+    with reading() as session:
+        return atlas.answer_places(
+            lambda: atlas.places(_marks(session, wanted), town_names(session), _homes(session)), str(version(session))
+        )
 
 
 @home_pages.get("/numbers.json")
@@ -174,9 +217,10 @@ def show(slug: str) -> Any:
                 }
                 for model, more, words, endpoint in (
                     (NationalInitiative, (), _("initiatives"), "initiatives.index"),
-                    (NationalMeeting, (NationalMeeting.status == "held",), _("meetings held"), "meetings.index"),
+                    (NationalMeeting, (NationalMeeting.status == "held",), _("meetings"), "meetings.index"),
                     (NationalLesson, (), _("lessons"), "lessons.index"),
                 )
             ],
         }
-    return render("towns/show.html", town=town, circle=circle, names={slug: town.name}, **values)
+    chart = atlas.told(url_for("home.places", town=slug), url_for("initiatives.index") + "/{town}/{code}", fit=True)
+    return render("towns/show.html", town=town, circle=circle, names={slug: town.name}, chart=chart, **values)

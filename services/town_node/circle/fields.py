@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -10,7 +9,8 @@ from wtforms import BooleanField, HiddenField, SelectField, StringField, TextAre
 from wtforms.validators import InputRequired, Length, Optional, ValidationError
 
 from services.town_node.circle.naming import people_named_in
-from shared.events import LINE_MAX, TEXT_MAX
+from shared.coordinates import read_place, write_place
+from shared.events import LINE_MAX, TEXT_MAX, Place
 from shared.language import N_, Words, _
 from shared.web import Form
 
@@ -48,49 +48,48 @@ def _lazy(text: str) -> Any:
     return Words(text) if text else ""
 
 
-class DegreesField(StringField):
-    """Degrees, with a comma or a point; `data` is whole millionths, or None. The place is as exact as its owner wishes."""
-
-    def __init__(self, label: Any, most: int, **more: Any) -> None:
-        super().__init__(label, validators=[Optional()], render_kw={"inputmode": "decimal"}, **more)
-        self.most = most
+class PlaceField(StringField):
+    """A place as people write it (`coordinates.read_place`), or as a press on the map fills it in; `data` is a `Place`, or None."""
 
     def _value(self) -> str:
         if self.raw_data:
             return str(self.raw_data[0])
-        return "" if self.data is None else f"{Decimal(self.data) / 1_000_000:f}"
+        return write_place(self.data.latitude, self.data.longitude) if self.data else ""
 
     def process_formdata(self, valuelist: list[str]) -> None:
-        self.data = None
-        said = valuelist[0].strip().replace(",", ".") if valuelist else ""
-        if not said:
-            return
-        try:
-            degrees = Decimal(said)
-        except InvalidOperation:
-            degrees = Decimal("NaN")
-        if not degrees.is_finite() or abs(degrees) > self.most:
-            raise ValueError(_("Write degrees with a comma or a point, such as 52,37."))
-        self.data = int((degrees * 1_000_000).to_integral_value())
+        said = one_line(valuelist[0]) if valuelist else ""
+        read = read_place(said) if said else None
+        self.data = read.place if read else None
+        if said and read is None:
+            raise ValueError(_(NOT_UNDERSTOOD))
 
 
-def latitude() -> DegreesField:
-    """North."""
-    return DegreesField(Words(N_("Latitude")), 90, description=Words(N_("In degrees, such as 52,37.")))
+NOT_UNDERSTOOD = N_(
+    "This is no place in the Netherlands that we understand. Write two numbers, such as 52,3701 5,2220 or 155000 463000 (RD)."
+)
 
 
-def longitude() -> DegreesField:
-    """East."""
-    return DegreesField(Words(N_("Longitude")), 180, description=Words(N_("In degrees, such as 5,22.")))
+def spot() -> PlaceField:
+    """A place on the map."""
+    return PlaceField(
+        Words(N_("Coordinates")),
+        validators=[Optional()],
+        description=Words(N_("Press on the map, or write 52,3701 5,2220 or 155000 463000 (RD). No address is looked up anywhere.")),
+        render_kw={"autocomplete": "off"},
+    )
 
 
-def both_degrees(form: Any) -> bool:
-    """Half a place is no place."""
-    if (form.latitude.data is None) == (form.longitude.data is None):
-        return True
-    empty = form.latitude if form.latitude.data is None else form.longitude
-    empty.errors = [*empty.errors, _("Fill in both the latitude and the longitude, or neither.")]
-    return False
+def halves(place: Place | None) -> dict[str, int | None]:
+    """The place as a row keeps it."""
+    return {"latitude": place.latitude if place else None, "longitude": place.longitude if place else None}
+
+
+def no_coordinates(_form: Any, field: Any) -> None:
+    """A validator: exact coordinates written as the name of a place would leave the town, whatever was chosen for them."""
+    if field.data and read_place(field.data):
+        raise ValidationError(
+            _("These are coordinates. Write them in the field for coordinates, and here a street or a neighbourhood.")
+        )
 
 
 class AskingForm(Form):

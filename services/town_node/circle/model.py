@@ -65,6 +65,11 @@ class Circle(Base):
     public_phone: Mapped[str | None] = mapped_column(String(20))
     """The one number the circle marks as public."""
 
+    @property
+    def place(self) -> Place | None:
+        """Where the circle is at home."""
+        return place_of(self.latitude, self.longitude)
+
     def describe(self, **told: Any) -> CircleDescribed:
         for name, value in told.items():
             setattr(self, name, value)
@@ -72,7 +77,7 @@ class Circle(Base):
             circle=self.code,
             name=self.name,
             place_name=self.place_name,
-            place=place_of(self.latitude, self.longitude),
+            place=self.place,
             about_text=self.about_text or "",
             status=self.status or "active",
             method=self.method or "circle",

@@ -7,6 +7,7 @@ from sqlalchemy import JSON, Boolean, Date, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.town_node.circle.model import place_of
+from shared.coordinates import neighbourhood
 from shared.db import Base
 from shared.events import (
     InitiativeChanged,
@@ -14,6 +15,7 @@ from shared.events import (
     InitiativeRegistered,
     InitiativeWithdrawn,
     PhaseStep,
+    Place,
 )
 from shared.language import N_
 from shared.refusals import Refusal
@@ -52,6 +54,9 @@ class Initiative(Base):
     about_text: Mapped[str] = mapped_column(Text, default="")
     latitude: Mapped[int | None] = mapped_column(Integer)
     longitude: Mapped[int | None] = mapped_column(Integer)
+    """As exact as it was given; what others see of it is `shown_place`."""
+    place_shown: Mapped[str] = mapped_column(String(40), default="exact")
+    """How exactly others see the place: one of `events.PLACE_SHOWN`."""
     place_name: Mapped[str] = mapped_column(String(160), default="")
     purposes: Mapped[list[Any]] = mapped_column(JSON, default=list)
     visitors: Mapped[bool] = mapped_column(Boolean, default=False)
@@ -61,6 +66,23 @@ class Initiative(Base):
     @property
     def steps(self) -> list[PhaseStep]:
         return [PhaseStep(step["phase"], date.fromisoformat(step["since"])) for step in self.history or []]
+
+    @property
+    def place(self) -> Place | None:
+        """The place as the circle knows it: for members only."""
+        return place_of(self.latitude, self.longitude)
+
+    @property
+    def shown_place(self) -> Place | None:
+        """The place as the initiative wishes to show it to everybody else, this town's own public pages included."""
+        if self.place is None or self.place_shown not in {None, "exact", "neighbourhood"}:
+            return None
+        return neighbourhood(self.place) if self.place_shown == "neighbourhood" else self.place
+
+    @property
+    def shown_place_name(self) -> str:
+        """A street would tell what a hidden place does not."""
+        return "" if self.place_shown == "hidden" else self.place_name or ""
 
     def register(self, phase: str, since: date, today: date) -> InitiativeRegistered:
         self._step(phase, since, today)
@@ -96,8 +118,8 @@ class Initiative(Base):
             "kind": self.kind,
             "history": tuple(self.steps),
             "about_text": self.about_text or "",
-            "place": place_of(self.latitude, self.longitude),
-            "place_name": self.place_name or "",
+            "place": self.shown_place,
+            "place_name": self.shown_place_name,
             "purposes": tuple(self.purposes or ()),
             "visitors": bool(self.visitors),
             "visiting": self.visiting or "",

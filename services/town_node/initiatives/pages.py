@@ -4,27 +4,32 @@ from typing import Any
 
 from flask import Blueprint, redirect, url_for
 from sqlalchemy import select
-from wtforms import BooleanField, DateField, SelectMultipleField, widgets
+from wtforms import BooleanField, DateField, RadioField, SelectMultipleField, widgets
 from wtforms.validators import InputRequired
 
 from services.town_node.circle.fields import (
+    NOT_UNDERSTOOD,
     AskingForm,
     area,
     ask_about_names,
-    both_degrees,
     choose,
-    latitude,
+    halves,
     line,
-    longitude,
+    no_coordinates,
+    spot,
 )
+from services.town_node.circle.membership import membership
+from services.town_node.circle.model import Circle
 from services.town_node.initiatives import actions
 from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.model import Lesson
+from shared import atlas
+from shared.coordinates import read_place, write_place
 from shared.events import INITIATIVE_KINDS, PHASES
 from shared.finding import asked, count, facet, paged
 from shared.labels import choices, label
 from shared.language import N_, Words, _, day
-from shared.web import Form, flash_ok, naming, reading, render, require, today, transaction
+from shared.web import Form, flash_ok, may, naming, reading, render, require, today, transaction
 
 pages = Blueprint("initiatives", __name__, url_prefix="/initiatives")
 
@@ -39,8 +44,14 @@ class InitiativeForm(AskingForm):
         Words(N_("What for")), widget=widgets.ListWidget(prefix_label=False), option_widget=widgets.CheckboxInput()
     )
     place_name = line(N_("Place"), hint=N_("A street or a neighbourhood. Not the address of somebody's home."))
-    latitude = latitude()
-    longitude = longitude()
+    place = spot()
+    place_shown = RadioField(
+        Words(N_("Who may know the place?")),
+        default="exact",
+        description=Words(
+            N_("The members of this circle always see what you fill in. What others saw before, you cannot take back.")
+        ),
+    )
     visitors = BooleanField(Words(N_("Visitors are welcome")))
     visiting = line(N_("When to visit"), hint=N_("Such as: Saturdays from 10 to 12."))
 
@@ -49,6 +60,12 @@ class InitiativeForm(AskingForm):
         self.kind.choices = choices("initiative_kind")
         self.phase.choices = choices("phase")
         self.purposes.choices = choices("purpose")
+        self.place_name.validators = [*self.place_name.validators, no_coordinates]
+        self.place_shown.choices = [
+            ("exact", _("Everybody sees exactly where it is")),
+            ("neighbourhood", _("Others see only the neighbourhood (within 500 metres or so) and what you wrote at Place")),
+            ("hidden", _("Others do not see the place, nor the street")),
+        ]
 
     @property
     def texts(self) -> list[str]:
@@ -56,8 +73,8 @@ class InitiativeForm(AskingForm):
 
     @property
     def told(self) -> dict[str, Any]:
-        names = ("name", "kind", "about_text", "purposes", "place_name", "latitude", "longitude", "visitors", "visiting")
-        return {name: self[name].data for name in names}
+        names = ("name", "kind", "about_text", "purposes", "place_name", "place_shown", "visitors", "visiting")
+        return {name: self[name].data for name in names} | halves(self.place.data)
 
 
 class PhaseForm(Form):
@@ -69,11 +86,21 @@ class PhaseForm(Form):
         self.phase.choices = choices("phase")
 
 
-@pages.get("")
-def index() -> Any:
+def _wanted() -> dict[str, Any]:
+    """What the address asks for; the list and the map show the same."""
     columns = {"phase": Initiative.phase, "kind": Initiative.kind}
     wanted: dict[str, Any] = {"here": Initiative.withdrawn_on.is_(None)}
-    wanted |= {name: column == asked(name) for name, column in columns.items() if asked(name)}
+    return wanted | {name: column == asked(name) for name, column in columns.items() if asked(name)}
+
+
+def _chart(**more: Any) -> dict[str, Any]:
+    chosen = {name: asked(name) or None for name in ("phase", "kind")}
+    return atlas.told(url_for(".map_places", **chosen), url_for(".index") + "/{code}", **more)
+
+
+@pages.get("")
+def index() -> Any:
+    wanted = _wanted()
     with reading() as session:
         facets = [
             facet(session, _("Phase"), "phase", Initiative.phase, wanted, lambda code: label(code, "phase"), PHASES),
@@ -83,8 +110,43 @@ def index() -> Any:
         ]
         total = count(session, Initiative, *wanted.values())
         page = paged(session, select(Initiative).where(*wanted.values()).order_by(Initiative.name), total)
-    clear_url = url_for(".index") if len(wanted) > 1 else None
-    return render("initiatives/index.html", page=page, facets=facets, clear_url=clear_url)
+        at_home = session.scalar(select(Circle.latitude)) is not None
+    return render(
+        "initiatives/index.html",
+        page=page,
+        facets=facets,
+        clear_url=url_for(".index") if len(wanted) > 1 else None,
+        chart=_chart(fit=True),
+        on_map={it.code for it in page.rows if at_home or (it.place if may("member") else it.shown_place)},
+    )
+
+
+@pages.get("/map.json")
+def map_places() -> Any:
+    """The places for the map: as the circle knows them for its members, as the initiatives show them for others."""
+    with reading() as session:
+        circle, joined = session.scalar(select(Circle)), membership(session)
+        found = session.scalars(select(Initiative).where(*_wanted().values()).order_by(Initiative.name)).all()
+    town, inside = joined.town if joined else "", may("member")
+    marks = [atlas.Mark(town, it.code, it.name, it.phase, it.kind, it.place if inside else it.shown_place) for it in found]
+    homes = {town: circle.place} if circle and circle.place else {}
+    return atlas.answer_places(lambda: atlas.places(marks, {town: joined.name if joined else ""}, homes))
+
+
+@pages.get("/place.json")
+@require("member")
+def understood() -> Any:
+    """How a typed place is understood, for the map beside the field."""
+    read = read_place(asked("said"))
+    if read is None:
+        return {"words": _(NOT_UNDERSTOOD)}
+    said = write_place(read.place.latitude, read.place.longitude)
+    words = {
+        "degrees": _("Understood as %(place)s.", place=said),
+        "swapped": _("Understood as %(place)s; latitude and longitude were the other way round.", place=said),
+        "rd": _("Understood as %(place)s, from the national grid (RD).", place=said),
+    }
+    return {"words": words[read.how], "at": [read.place.latitude / 1e6, read.place.longitude / 1e6]}
 
 
 @pages.get("/<code>")
@@ -102,7 +164,21 @@ def show(code: str) -> Any:
         }
         for nth, step in enumerate(initiative.steps, start=1)
     ]
-    return render("initiatives/show.html", initiative=initiative, steps=steps, learned=learned)
+    place = initiative.place if may("member") else initiative.shown_place
+    return render(
+        "initiatives/show.html",
+        initiative=initiative,
+        steps=steps,
+        learned=learned,
+        place=place,
+        place_name=initiative.place_name if may("member") else initiative.shown_place_name,
+        place_words=write_place(place.latitude, place.longitude) if place and place.exact else "",
+        chart=_chart(choose=code) if place else None,
+    )
+
+
+def _picking(own: str = "") -> dict[str, Any]:
+    return _chart(pick={"field": "place", "shown": "place_shown", "url": url_for(".understood"), "own": own})
 
 
 @pages.route("/new", methods=["GET", "POST"])
@@ -111,7 +187,7 @@ def register() -> Any:
     form = InitiativeForm()
     if not form.is_submitted():
         form.since.data = today()
-    if form.validate_on_submit() and both_degrees(form):
+    if form.validate_on_submit():
         with naming(form), transaction() as session:
             if ask_about_names(form, session, form.texts):
                 initiative = actions.register_initiative(
@@ -119,7 +195,7 @@ def register() -> Any:
                 )
                 flash_ok(_("%(name)s is in the register now. The other towns will see it too.", name=initiative.name))
                 return redirect(url_for(".show", code=initiative.code))
-    return render("initiatives/form.html", form=form, initiative=None), 422 if form.is_submitted() else 200
+    return render("initiatives/form.html", form=form, initiative=None, chart=_picking()), 422 if form.is_submitted() else 200
 
 
 @pages.route("/<code>/edit", methods=["GET", "POST"])
@@ -129,13 +205,14 @@ def change(code: str) -> Any:
         initiative = actions.find_initiative(session, code)
     form = InitiativeForm(obj=initiative)
     del form.phase, form.since  # a phase is reached, with its own day
-    if form.validate_on_submit() and both_degrees(form):
+    if form.validate_on_submit():
         with transaction() as session:
             if ask_about_names(form, session, form.texts):
                 actions.change_initiative(session, code, **form.told)
                 flash_ok(_("Saved. The other towns will see this too."))
                 return redirect(url_for(".show", code=code))
-    return render("initiatives/form.html", form=form, initiative=initiative), 422 if form.is_submitted() else 200
+    page = render("initiatives/form.html", form=form, initiative=initiative, chart=_picking(code))
+    return page, 422 if form.is_submitted() else 200
 
 
 @pages.route("/<code>/phase", methods=["GET", "POST"])
