@@ -2,7 +2,8 @@
 
 A link carries a random token that works once and for half an hour; the database keeps its SHA-256 only. Opening the link shows a
 button, because mail scanners follow links. Who presses it gets a session of 90 days, kept in the database under the hash of a
-random cookie value, so that it can be ended there. Scripts use API tokens, hashed as well.
+random cookie value, so that it can be ended there. Scripts use API tokens, hashed as well; a person makes and revokes them on a
+page (`tokens.py`), and sees on which day each was used last.
 
 Who a person is, each service says itself (`web.People`). An unknown address gets the same answer as a known one.
 
@@ -11,9 +12,10 @@ Tables: `login_link`, `login_session`, `api_token`.
 
 import hashlib
 import secrets
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
-from sqlalchemy import Column, String, Table, delete, func, select, update
+from sqlalchemy import Column, Date, String, Table, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Moment
@@ -23,6 +25,8 @@ CLI_LINK_LASTS = timedelta(days=1)
 SESSION_LASTS = timedelta(days=90)
 LINKS_MAX = 4
 """Login mails to one person in a quarter of an hour; more would be somebody else's joke."""
+CODE_LENGTH = 12
+"""Of a token's hash, so many digits name it."""
 
 login_link = Table(
     "login_link",
@@ -47,6 +51,7 @@ api_token = Table(
     Column("person", String(40), nullable=False, index=True),
     Column("name", String(160), nullable=False),
     Column("made_at", Moment, nullable=False),
+    Column("used_on", Date),
     Column("revoked_at", Moment),
 )
 
@@ -111,6 +116,45 @@ def make_api_token(session: Session, person: str, name: str, now: datetime) -> s
     return token
 
 
-def whose_api_token(session: Session, token: str) -> str | None:
-    """The person a script acts for."""
-    return session.scalar(select(api_token.c.person).where(api_token.c.hash == _hash(token), api_token.c.revoked_at.is_(None)))
+def whose_api_token(session: Session, token: str, today: date) -> tuple[str, bool] | None:
+    """The person a script acts for, and whether this is the token's first use today."""
+    row = session.execute(
+        select(api_token.c.person, api_token.c.used_on).where(api_token.c.hash == _hash(token), api_token.c.revoked_at.is_(None))
+    ).first()
+    return (row.person, row.used_on != today) if row else None
+
+
+def note_use(session: Session, token: str, today: date) -> None:
+    """Remember the day: a token that nobody uses any more can go."""
+    session.execute(update(api_token).where(api_token.c.hash == _hash(token)).values(used_on=today))
+
+
+@dataclass(frozen=True)
+class ApiToken:
+    """A token as its owner sees it. `code` names it and lets nobody in."""
+
+    code: str
+    name: str
+    made_at: datetime
+    used_on: date | None
+
+
+def api_tokens(session: Session, person: str) -> list[ApiToken]:
+    """The tokens of this person that work, the latest first."""
+    rows = session.execute(
+        select(api_token)
+        .where(api_token.c.person == person, api_token.c.revoked_at.is_(None))
+        .order_by(api_token.c.made_at.desc(), api_token.c.hash)
+    )
+    return [ApiToken(row.hash[:CODE_LENGTH], row.name, row.made_at, row.used_on) for row in rows]
+
+
+def revoke_api_token(session: Session, person: str, code: str, now: datetime) -> str | None:
+    """End one of this person's tokens at once; its name, or None if there is no such token."""
+    own = (
+        (api_token.c.person == person) & (func.substr(api_token.c.hash, 1, CODE_LENGTH) == code) & api_token.c.revoked_at.is_(None)
+    )
+    name = session.scalar(select(api_token.c.name).where(own))
+    if name is not None:
+        session.execute(update(api_token).where(own).values(revoked_at=now))
+    return name

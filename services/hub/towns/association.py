@@ -3,13 +3,12 @@
 from typing import Any
 
 from flask import Blueprint
-from sqlalchemy import select
 from wtforms import StringField
 from wtforms.validators import InputRequired, Length
 
-from services.hub.towns.joining import Town, add_town
-from shared.heads import known_head
-from shared.inbox import inbox_cursor, stalls
+from services.hub.towns.joining import add_town
+from services.hub.towns.sync import sync_of_towns
+from shared.inbox import stalls
 from shared.language import _, ago
 from shared.web import Form, naming, now, reading, render, require, transaction
 
@@ -32,22 +31,16 @@ class TownForm(Form):
 @require("association")
 def sync() -> Any:
     with reading() as session:
-        rows = session.execute(
-            select(Town, inbox_cursor.c.seq.label("held"), known_head.c.seq.label("head"), known_head.c.called_at)
-            .outerjoin(inbox_cursor, inbox_cursor.c.town == Town.slug)
-            .outerjoin(known_head, known_head.c.town == Town.slug)
-            .order_by(Town.name)
-        ).all()
         towns = [
             {
-                "name": row.Town.name,
-                "slug": row.Town.slug,
-                "joined": row.Town.joined_at,
-                "called": ago(row.called_at, now()) if row.called_at else None,
-                "cursor": row.held or 0,
-                "lag": max(0, row.head - (row.held or 0)) if row.called_at else None,
+                "name": state.name,
+                "slug": state.town,
+                "joined": state.joined_at,
+                "called": ago(state.last_heard, now()) if state.last_heard else None,
+                "cursor": state.cursor,
+                "lag": state.lag,
             }
-            for row in rows
+            for state in sync_of_towns(session)
         ]
         stalled = list(stalls(session))
     return render("association/sync.html", towns=towns, stalled=stalled)

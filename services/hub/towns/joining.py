@@ -21,7 +21,7 @@ from shared.feed import KOEPEL
 from shared.inbox import pin_key
 from shared.keys import from_text, key_id_of, to_text, verified
 from shared.language import N_, Words
-from shared.refusals import Refusal
+from shared.refusals import NotFound, Refusal
 
 PROOF = b"join1"
 """What the signature of a joining town is made for: over code (capitals and digits only) ‖ public key."""
@@ -46,6 +46,12 @@ class BadSlug(Refusal):
         super().__init__(fields={"slug": Words(self.text)})
 
     status, text = 422, N_("A short name has 2 to 30 letters a-z, digits or hyphens, and begins with a letter.")
+
+
+class TownJoined(Refusal):
+    """A new code would let a second node speak for the town."""
+
+    text = N_("This town has joined already.")
 
 
 class CodeUnknown(Refusal):
@@ -85,8 +91,20 @@ def add_town(session: Session, slug: str, name: str, now: datetime) -> str:
         raise BadSlug
     if session.get(Town, slug) is not None:
         raise TownExists
-    code = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(4))
+    code = _new_code()
     session.add(Town(slug=slug, name=name, code_hash=_hash(code), code_until=now + CODE_LASTS, made_at=now))
+    return code
+
+
+def renew_code(session: Session, slug: str, now: datetime) -> str:
+    """Another code, when the first was lost or has expired. Raises `NotFound`, or `TownJoined`: then it is too late for one."""
+    town = session.get(Town, slug)
+    if town is None:
+        raise NotFound
+    if town.joined_at is not None:
+        raise TownJoined
+    code = _new_code()
+    town.code_hash, town.code_until = _hash(code), now + CODE_LASTS
     return code
 
 
@@ -112,6 +130,10 @@ def found_association(session: Session) -> None:
     if read_head(session) is None:
         open_epoch(session, author)
         pin_key(session, KOEPEL, author.key.key_id, author.key.public, author.now())
+
+
+def _new_code() -> str:
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(4))
 
 
 def _plain(code: str) -> str:
