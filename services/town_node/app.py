@@ -2,25 +2,33 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask
 from sqlalchemy import select
 
+from services.town_node.circle.api import room as circle_room
 from services.town_node.circle.membership import become_author, membership, open_node
 from services.town_node.circle.model import Member
 from services.town_node.circle.pages import pages as circle_pages
 from services.town_node.config import HERE, Settings, load_settings, utc_now, web_secret
 from services.town_node.home.pages import pages as home_pages
+from services.town_node.initiatives.api import room as initiative_room
 from services.town_node.initiatives.pages import pages as initiative_pages
+from services.town_node.lessons.api import library_room
+from services.town_node.lessons.api import room as lesson_room
 from services.town_node.lessons.pages import library_pages
 from services.town_node.lessons.pages import pages as lesson_pages
+from services.town_node.meetings.api import room as meeting_room
 from services.town_node.meetings.pages import pages as meeting_pages
+from services.town_node.transfer.pages import pages as transfer_pages
 from shared import heads
+from shared.api import open_interface
 from shared.db import Database
 from shared.eventlog import read_head
 from shared.language import N_
 from shared.site import open_site
-from shared.web import Item, Site
+from shared.web import Item, Site, now
 
 NAVIGATION = (
     Item(N_("Today"), "home.today", "house"),
@@ -30,6 +38,10 @@ NAVIGATION = (
     Item(N_("Association"), "library.index", "globe2"),
     Item(N_("People"), "circle.people", "people", role="member"),
     Item(N_("Our circle"), "circle.profile", "tree"),
+)
+ABOUT_API = (
+    "One town's circle: its initiatives, meetings and lessons, and what it knows of other towns' lessons. Reading needs no token; "
+    "a token may what its person may. What is changed here reaches the association and the other towns by itself."
 )
 
 
@@ -51,15 +63,21 @@ def create_app(settings: Settings | None = None) -> Flask:
             find_by_email=lambda session, email: session.scalar(
                 select(Member).where(Member.email == email, Member.left_on.is_(None))
             ),
+            profile="circle.edit_person",
+            cookie=f"tuinkoepel_{urlsplit(settings.url).port}" if settings.demo else "tuinkoepel",
             secure_cookies=settings.url.startswith("https://"),
             mail_folder=settings.state / "mail" if settings.demo else None,
             base_url=settings.url,
+            state=settings.state,
+            map_background=settings.map_background,
             foot=lambda: sync_state(database, settings),
             clock=utc_now,
         )
     )
-    for pages in (home_pages, circle_pages, initiative_pages, meeting_pages, lesson_pages, library_pages):
+    for pages in (home_pages, circle_pages, initiative_pages, meeting_pages, lesson_pages, library_pages, transfer_pages):
         app.register_blueprint(pages)
+    rooms = (circle_room, initiative_room, meeting_room, lesson_room, library_room)
+    open_interface(app, rooms, title="Tuinkoepel: a town's node", description=ABOUT_API)
 
     @app.before_request
     def notice_joining() -> None:
@@ -81,5 +99,5 @@ def sync_state(database: Database, settings: Settings) -> dict[str, Any]:
         "joined": joined,
         "waiting": max(0, waiting),
         "answered_at": held.answered_at if held else None,
-        "away": held is None or utc_now() - held.answered_at > timedelta(seconds=max(quiet, settings.idle_period * 2)),
+        "away": held is None or now() - held.answered_at > timedelta(seconds=max(quiet, settings.idle_period * 2)),
     }

@@ -24,7 +24,7 @@ def people_named_in(session: Session, text: str) -> list[str]:
     """The snippets of a text that name or reach a person, each once, as they stand there."""
     people = session.execute(select(Member.name, Member.email, Member.phone)).all()
     public = session.scalar(select(Circle.public_phone))
-    return find_people(text, [tuple(row) for row in people], public or "")
+    return find_people(text, [(row.name, row.email, row.phone) for row in people], public or "")
 
 
 def find_people(text: str, people: Iterable[tuple[str, str | None, str]], public_phone: str = "") -> list[str]:
@@ -33,15 +33,16 @@ def find_people(text: str, people: Iterable[tuple[str, str | None, str]], public
     spans = [match.span() for match in _EMAIL.finditer(text)]
     open_number = _national(public_phone)
     spans += [match.span() for match in _PHONE.finditer(text) if not open_number or _national(match[0]) != open_number]
+    lowered, numbers = text.casefold(), [(match.span(), _national(match[0])) for match in _DIGITS.finditer(text)]
     for name, email, phone in people:
-        for pattern in _name_patterns(name):
+        for pattern in _name_patterns(name, folded):
             spans += [(places[m.start()], places[m.end() - 1] + 1) for m in pattern.finditer(folded)]
-        if email:
+        if email and email in lowered:
             found = re.compile(rf"(?<!\w){re.escape(email)}(?!\w)", re.IGNORECASE)
             spans += [match.span() for match in found.finditer(text)]
         number = _national(phone)
         if len(number) >= 6 and number != open_number:
-            spans += [match.span() for match in _DIGITS.finditer(text) if _national(match[0]) == number]
+            spans += [span for span, other in numbers if other == number]
     return _longest(text, spans)
 
 
@@ -56,9 +57,9 @@ def _fold(text: str) -> tuple[str, list[int]]:
     return "".join(signs), places
 
 
-def _name_patterns(name: str) -> list[re.Pattern[str]]:
+def _name_patterns(name: str, text: str) -> list[re.Pattern[str]]:
     words = _fold(name)[0].split()
-    if not words:
+    if not words or words[-1] not in text:  # every form ends with it; a whole spreadsheet may be looked through (`transfer`)
         return []
     forms = {tuple(words)} if len(words) > 1 or len(words[0]) >= SURNAME_LEAST else set()
     if len(words) > 1:
