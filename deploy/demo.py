@@ -1,11 +1,19 @@
 """The demo: a hub and the nodes of Almere and Dronten on this machine, each a web process and a worker, until Ctrl-C.
 
 Everything is real: the towns join with codes, and what the hub shows has travelled. State stays in one folder; a second start
-finds it again. A process that ends is started again.
+finds it again, also with other ports, also after a kill in the middle of the first: every step here is done once, or may be done
+twice. A process that ends is started again, and its reason is said.
+
+Nothing outlives the demo. Its processes ask the kernel to end them when their starter has died (Linux), and hold the lock of the
+state folder with it, so that the next start knows whom to wait for.
 """
 
 import argparse
+import ctypes
+import fcntl
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +21,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -20,7 +29,14 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PATIENCE = 60.0
 """Seconds a process may take to answer for the first time."""
+FAREWELL = 15.0
+"""Seconds processes may take to end."""
+PAUSE_MAX = 30.0
+"""Seconds before a process that keeps ending is started once more; the pause doubles from one second."""
+SPACE_NEEDED = 50
+"""Megabytes for a demo that runs for days."""
 TOWNS = {"almere": "Almere", "dronten": "Dronten"}
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -47,64 +63,169 @@ class Trouble(Exception):  # noqa: N818  # it ends the demo with one line
     """The demo cannot go on; the message says why."""
 
 
+def end_with_starter() -> None:
+    """From now on this process gets SIGTERM when the one that started it has died, however it died."""
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    except (AttributeError, OSError):
+        return  # not Linux: the lock will tell
+
+
 class Service:
     """The hub or a node: its settings, its command line, its two processes."""
 
     def __init__(self, name: str, port: int, var: Path, extra: dict[str, str]) -> None:
         self.name, self.port, self.folder = name, port, var / name
         self.url = f"http://127.0.0.1:{port}"
-        self.prefix = "TUINKOEPEL_HUB_" if name == "hub" else "TUINKOEPEL_NODE_"
+        prefix = "TUINKOEPEL_HUB_" if name == "hub" else "TUINKOEPEL_NODE_"
         self.program = str(BIN / ("hub" if name == "hub" else "town-node"))
         settings = {"STATE": str(self.folder), "URL": self.url, "DEMO": "yes", **extra}
-        self.environment = os.environ | {self.prefix + key: value for key, value in settings.items()}
+        # Settings of some other hub or node in the visitor's own environment are not for the demo.
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("TUINKOEPEL_")}
+        self.environment |= {prefix + key: value for key, value in settings.items()}
+        self.lock = -1
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started: dict[str, float] = {}
+        self._log_began: dict[str, int] = {}
+        self._pause: dict[str, float] = {}
+
+    # -- Commands --
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command of this service."""
+        return self._run([self.program, *words])
 
     def command(self, *words: str) -> str:
         """Run a command of this service; what it printed."""
-        done = subprocess.run([self.program, *words], env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Trouble(f"{self.name} {words[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-        return done.stdout.strip()
+        return self.finish(self.begin(*words), words[0])
+
+    def finish(self, begun: subprocess.Popen[str], what: str) -> str:
+        """Wait for a command; what it printed. Raises `Trouble` with its last line when it failed."""
+        said, trouble = begun.communicate()
+        if begun.returncode:
+            raise Trouble(f"{self.name} {what}: {last_line(trouble)}")
+        return said.strip()
+
+    def sample(self) -> None:
+        """Load the sample circle by acting on this node; does nothing when it is there already."""
+        self.finish(self._run([sys.executable, str(ROOT / "deploy" / "sample.py"), self.name]), "sample")
+
+    def _run(self, command: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, env=self.environment | {"PYTHONPATH": str(ROOT)}, cwd=ROOT, pass_fds=[self.lock], preexec_fn=end_with_starter,  # noqa: PLW1509  # no threads here
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    # -- Processes --
 
     def start(self, kind: str) -> None:
-        """Start the web process or the worker; its log goes to a file."""
+        """Start the web process or the worker; its log goes to a file, beside the one of the run before."""
         words = ["run", kind] + (["--port", str(self.port)] if kind == "web" else [])
-        with (self.folder / f"{kind}.log").open("ab") as log:
+        path = self.folder / f"{kind}.log"
+        if kind not in self.processes and path.exists():
+            path.replace(path.with_suffix(".log.old"))
+        with path.open("ab") as log:
+            self._log_began[kind] = log.tell()
             self.processes[kind] = subprocess.Popen(
-                [self.program, *words], env=self.environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-            )
+                [self.program, *words], env=self.environment, cwd=ROOT, pass_fds=[self.lock], preexec_fn=end_with_starter,  # noqa: PLW1509  # no threads here
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
         self._started[kind] = time.monotonic()
 
     def tend(self) -> None:
-        """Start again what ended, but not faster than once a second."""
-        for kind, process in self.processes.items():
-            if process.poll() is not None and time.monotonic() - self._started[kind] > 1:
+        """Start again what ended, and say why it did; what keeps ending waits longer each time."""
+        for kind, process in list(self.processes.items()):
+            lived = time.monotonic() - self._started[kind]
+            if process.poll() is None:
+                if lived > PAUSE_MAX:
+                    self._pause.pop(kind, None)
+                continue
+            if kind not in self._pause or lived > self._pause[kind]:
+                pause = min(PAUSE_MAX, 2 * self._pause.get(kind, 0.5))
+                print(f"  {self.name} {kind} ended ({self.reason(kind)}) and is started again", flush=True)
+                self._pause[kind] = pause
                 self.start(kind)
 
     def wait(self) -> None:
-        """Until the web process answers."""
+        """Until the web process answers. Raises `Trouble` with its reason when it ends instead."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 with urlopen(f"{self.url}/healthz", timeout=2):  # noqa: S310  # our own address
                     return
             except (URLError, OSError):
-                if self.processes["web"].poll() is not None or time.monotonic() > deadline:
-                    lines = (self.folder / "web.log").read_text().strip().splitlines() or ["no reason given"]
-                    raise Trouble(f"{self.name} does not start: {lines[-1]}") from None
+                if self.processes["web"].poll() is not None:
+                    raise Trouble(f"{self.name} does not start: {self.reason('web')}") from None
+                if time.monotonic() > deadline:
+                    raise Trouble(f"{self.name} does not answer at {self.url}; see {self.folder / 'web.log'}") from None
                 time.sleep(0.05)
 
-    def stop(self) -> None:
-        """End both processes, politely first."""
+    def reason(self, kind: str) -> str:
+        """The last line that this process wrote since it was started."""
+        code = self.processes[kind].returncode
+        with (self.folder / f"{kind}.log").open("rb") as log:
+            log.seek(self._log_began[kind])
+            said = last_line(log.read().decode(errors="replace"))
+        return f"signal {-code}" if code < 0 else said
+
+    def ask_to_end(self) -> None:
+        """Politely first."""
         for process in self.processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
+
+    def see_end(self) -> None:
+        """Until both processes have ended."""
         for process in self.processes.values():
             try:
-                process.wait(10)
+                process.wait(FAREWELL)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def last_line(text: str) -> str:
+    """What a program said last; our own log lines are JSON, and say it in `what` and `error`."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    line = lines[-1].strip() if lines else "no reason given"
+    if line.startswith("{"):
+        try:
+            fact = json.loads(line)
+        except ValueError:
+            return line
+        line = f"{fact.get('what', '')} {str(fact.get('error', '')).splitlines()[-1] if fact.get('error') else ''}".strip()
+    return line.removeprefix("Error: ")
+
+
+# ---- Before the start ------------------------------------------------------------------------------------------------------
+
+
+def hold(var: Path) -> int:
+    """Lock the state folder, for this demo and its processes together; the lock's handle."""
+    try:
+        var.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(var / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Trouble(f"the state folder {var} cannot be used: {error.strerror}") from None
+    deadline, told = time.monotonic() + FAREWELL, False
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 20, 0).decode().strip()
+            if holder and Path("/proc", holder).exists():
+                raise Trouble(
+                    f"a demo runs on {var} already (process {holder}); another one: make demo BASE_PORT=… VAR=…"
+                ) from None
+            if time.monotonic() > deadline:
+                raise Trouble(f"processes of an earlier demo on {var} do not end; see: fuser {var / '.lock'}") from None
+            if not told:
+                print("Waiting until the processes of an earlier demo have ended …", flush=True)
+            told = True
+            time.sleep(0.1)
+        else:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            return handle
 
 
 def look_first(ports: list[int], var: Path) -> None:
@@ -115,9 +236,12 @@ def look_first(ports: list[int], var: Path) -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except (OSError, OverflowError) as error:
-                raise Trouble(f"port {port} cannot be used ({error}); choose others: make demo BASE_PORT=9000") from None
+                why = getattr(error, "strerror", None) or "ports go from 1 to 65535"
+                raise Trouble(f"port {port} cannot be used ({why}); choose others: make demo BASE_PORT=9000") from None
     try:
-        var.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(var).free // 1_000_000
+        if free < SPACE_NEEDED:
+            raise Trouble(f"the disk of the state folder {var} is nearly full: {free} MB free, {SPACE_NEEDED} MB needed")
         trial = var / ".trial"
         trial.write_bytes(bytes(64 * 1024))
         trial.unlink()
@@ -125,93 +249,145 @@ def look_first(ports: list[int], var: Path) -> None:
         raise Trouble(f"the state folder {var} cannot be used: {error.strerror}") from None
 
 
+# ---- Setting up ------------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> None:
+    """A file that only its owner may read, whole or not at all."""
+    fresh = path.with_name(f".{path.name}")
+    fresh.touch(mode=0o600)
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def set_up(services: dict[str, Service]) -> None:
     """Tables, towns, people, tokens: done once, and repeated harmlessly."""
     hub = services["hub"]
     print("  tables …", flush=True)
     for service in services.values():
-        service.folder.mkdir(parents=True, exist_ok=True)
-        service.command("db", "upgrade")
+        service.folder.mkdir(mode=0o700, exist_ok=True)
+    for service, begun in [(service, service.begin("db", "upgrade")) for service in services.values()]:
+        service.finish(begun, "db")
     hub.start("web")
     hub.start("worker")
     hub.wait()
     for slug, name in TOWNS.items():
-        node = services[slug]
-        if not (node.folder / "joined").exists():
+        if not (services[slug].folder / "joined").exists():
             print(f"  {name} joins …", flush=True)
-            code_file = hub.folder / f"code-{slug}"
-            if not code_file.exists():
-                code_file.write_text(hub.command("town", "add", slug, name))
-            try:
-                node.command("join", "--hub", hub.url, code_file.read_text())
-            except Trouble as trouble:
-                if "JoinedAlready" not in str(trouble):
-                    raise
-            (node.folder / "joined").touch()
-    for role in ROLES:
-        words = ["person", "add", role.name, role.email]
-        services[role.service].command(*words, *(["--role", role.role] if role.service != "hub" else []))
+            join(hub, services[slug], name)
     for name, service in services.items():
-        address = next(role.email for role in ROLES if role.service == name)
         env_file = service.folder / "api.env"
         if not env_file.exists():
-            token = service.command("token", address, "--name", "demo")
-            env_file.write_text(f"URL={service.url}\nTOKEN={token}\n")
-            env_file.chmod(0o600)
-        elif f"URL={service.url}\n" not in env_file.read_text():
+            print(f"  people of {TOWNS.get(name, 'the association')} …", flush=True)
+            theirs = [role for role in ROLES if role.service == name]
+            for role in theirs:
+                service.command("person", "add", role.name, role.email, *(["--role", role.role] if name != "hub" else []))
+            token = service.command("token", theirs[0].email, "--name", "demo")
+        else:
             token = env_file.read_text().rpartition("TOKEN=")[2].strip()
-            env_file.write_text(f"URL={service.url}\nTOKEN={token}\n")
+        write(env_file, f"URL={service.url}\nTOKEN={token}\n")
+
+
+def join(hub: Service, node: Service, name: str) -> None:
+    """Make the town at the hub and let its node join, from wherever an earlier try broke off."""
+    code_file = hub.folder / f"code-{node.name}"
+    if not code_file.exists():
+        try:
+            code = hub.command("town", "add", node.name, name)
+        except Trouble as trouble:
+            if "TownExists" not in str(trouble):
+                raise
+            code = hub.command("town", "code", node.name)  # the first one was made, and lost with its demo
+        write(code_file, code)
+    try:
+        node.command("join", "--hub", hub.url, code_file.read_text())
+    except Trouble as trouble:
+        if "CodeRefused" in str(trouble):
+            raise Trouble(
+                f"the hub knows {name} with another key: {node.folder} is not as it was; begin anew with another VAR"
+            ) from None
+        if "JoinedAlready" not in str(trouble):
+            raise
+    (node.folder / "joined").touch()
+
+
+def run(services: dict[str, Service], var: Path) -> NoReturn:
+    """Set up, show the way in, and tend the processes until something is raised."""
+    print("Tuinkoepel: a hub and two towns", flush=True)
+    set_up(services)
+    for slug in TOWNS:
+        services[slug].start("web")
+        services[slug].start("worker")
+    for slug, town in TOWNS.items():
+        services[slug].wait()
+        if not (services[slug].folder / "sampled").exists():
+            print(f"  sample circle of {town} …", flush=True)
+            services[slug].sample()
+            (services[slug].folder / "sampled").touch()
+    links = [services[role.service].begin("login-link", role.email) for role in ROLES]
+    print()
+    for name, service in services.items():
+        print(f"  {TOWNS.get(name, 'Association (hub)'):<20} {service.url}")
+    print("\n  Log in as (each link works once; new ones come with every start):")
+    for role, link in zip(ROLES, links, strict=True):
+        print(f"  {role.what:<20} {services[role.service].finish(link, 'login-link')}")
+    print(f"\n  Mail: /dev/mail on each address. State and logs: {var}. Ctrl-C ends the demo.", flush=True)
+    while True:
+        time.sleep(0.3)
+        for service in services.values():
+            service.tend()
+
+
+def stop_on(numbers: tuple[signal.Signals, ...], what: object) -> None:
+    """How to answer these signals."""
+    for number in numbers:
+        signal.signal(number, what)  # type: ignore[arg-type]  # a handler, or SIG_IGN
+
+
+def interrupt(_number: int, _frame: object) -> NoReturn:
+    """Whatever asks us to end is treated as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def main() -> int:
     """Run the demo; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base-port", type=int, default=8000)
-    parser.add_argument("--var", type=Path, default=Path("var"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base-port", type=int, default=8000, help="the hub's port; the towns take the next two")
+    parser.add_argument("--var", type=Path, default=Path("var"), help="the state folder")
+    parser.add_argument("--end-with-starter", action="store_true", help="end when the program that started this dies")
     asked = parser.parse_args()
-    var = asked.var.absolute()
-    quick = {"HEAD_PERIOD": "5", "IDLE_PERIOD": "15", "PULL_PERIOD": "1"}
+    if asked.end_with_starter:
+        end_with_starter()
+    var = asked.var.expanduser().absolute()
     services = {"hub": Service("hub", asked.base_port, var, {})}
+    # Told again at every start, because ports and folder may be others than when the towns joined.
+    quick = {"HUB": services["hub"].url, "BUS": f"sqlite:///{var / 'hub' / 'bus.db'}"}
+    quick |= {"HEAD_PERIOD": "5", "IDLE_PERIOD": "15", "PULL_PERIOD": "1"}
     for offset, slug in enumerate(TOWNS, 1):
         services[slug] = Service(slug, asked.base_port + offset, var, quick)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    stop_on(ends, interrupt)
     try:
+        lock = hold(var)
+        for service in services.values():
+            service.lock = lock
         look_first([service.port for service in services.values()], var)
-        print("Tuinkoepel: a hub and two towns", flush=True)
-        set_up(services)
-        for slug in TOWNS:
-            services[slug].start("web")
-            services[slug].start("worker")
-        for slug, town in TOWNS.items():
-            services[slug].wait()
-            if not (services[slug].folder / "sampled").exists():
-                print(f"  sample circle of {town} …", flush=True)
-                sample = [sys.executable, str(ROOT / "deploy" / "sample.py"), slug]
-                subprocess.run(sample, env=services[slug].environment | {"PYTHONPATH": str(ROOT)}, cwd=ROOT, check=True)
-                (services[slug].folder / "sampled").touch()
-        print()
-        for name, service in services.items():
-            print(f"  {TOWNS.get(name, 'Association (hub)'):<20} {service.url}")
-        print("\n  Log in as (each link works once; new ones come with every start):")
-        for role in ROLES:
-            print(f"  {role.what:<20} {services[role.service].command('login-link', role.email)}")
-        print(f"\n  Mail: /dev/mail on each address. State and logs: {var}. Ctrl-C ends the demo.", flush=True)
-        while True:
-            time.sleep(0.3)
-            for service in services.values():
-                service.tend()
+        run(services, var)
     except KeyboardInterrupt:
         print("\nStopping …", flush=True)
         return 0
-    except (Trouble, subprocess.CalledProcessError) as trouble:
+    except Trouble as trouble:
         print(f"demo: {trouble}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"demo: {error.strerror}: {error.filename or var}", file=sys.stderr)
+        print(f"demo: {error.filename or var}: {error.strerror}", file=sys.stderr)
         return 1
     finally:
+        stop_on(ends, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
         for service in services.values():
-            service.stop()
+            service.ask_to_end()
+        for service in services.values():
+            service.see_end()
 
 
 if __name__ == "__main__":

@@ -9,14 +9,18 @@ import sys
 from datetime import date, time
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from services.town_node.circle.actions import add_member, describe_circle
 from services.town_node.circle.membership import open_node
 from services.town_node.config import load_settings
 from services.town_node.initiatives.actions import reach_phase, register_initiative
+from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.actions import share_lesson
 from services.town_node.meetings.actions import hold_meeting, plan_meeting
+from shared.refusals import Refusal
+from shared.serving import refuse_plainly
 
 START = date(2012, 6, 20)
 # name, kind, phase at the start meeting, latitude, longitude (millionths of a degree), what it is
@@ -206,6 +210,12 @@ def share(session: Session, lessons: Any, today: date) -> None:
         share_lesson(session, None, today=today, title=title, kind=kind, theme=theme, phase=phase, body=body)
 
 
+def main() -> None:
+    """Load the circle that is asked for, in one transaction; once."""
+    with open_node(load_settings()).transaction() as session:
+        if session.scalar(select(func.count()).select_from(Initiative)) == 0:
+            {"almere": almere, "dronten": dronten}[sys.argv[1]](session, date.today())  # noqa: DTZ011  # the machine's own day will do
+
+
 if __name__ == "__main__":
-    with open_node(load_settings()).transaction() as the_session:
-        {"almere": almere, "dronten": dronten}[sys.argv[1]](the_session, date.today())  # noqa: DTZ011  # the machine's own day will do
+    sys.exit(refuse_plainly(main, Refusal))

@@ -12,12 +12,13 @@ need() { # package, then paths or commands of which one must exist
   done
   missing+=("$package")
 }
-if [ $# -eq 0 ]; then set -- postgresql rabbitmq-server chromium; fi
+if [ $# -eq 0 ]; then set -- postgresql rabbitmq-server chromium curl; fi
 for wanted in "$@"; do
   case $wanted in
     postgresql) need postgresql '/usr/lib/postgresql/*/bin/initdb' ;;
     rabbitmq-server) need rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server ;;
     chromium) need chromium chromium ;;
+    curl) need curl curl ;;
     shellcheck) need shellcheck shellcheck ;;
     *) echo "deploy/test_needs.sh does not know $wanted" >&2; exit 2 ;;
   esac

@@ -1,31 +1,42 @@
 """Mail: queued as a row in the transaction that causes it, sent by the worker, recorded as sent after success (design §6).
 
+So a mail is never lost, and never sent again once it is recorded. Between the mail server's yes and our record lies one moment in
+which this process may die; then the mail goes once more, with the same Message-ID, by which mail programs know it as the same. A
+mail that cannot be delivered is tried again after pauses that double up to a day; each try is recorded before it is made. A mail
+server that does not answer makes all mail wait, not each mail in its turn: the worker has other things to do.
+
 `smtp://`, `smtps://` (with `user:password@`) or `folder:/path`, which keeps each mail as a file: the demo's post office.
 
 Table: `mail`.
 """
 
+import hashlib
 import logging
+import re
 import smtplib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from email.errors import MessageError
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import format_datetime, make_msgid
+from email.utils import format_datetime, parseaddr
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from sqlalchemy import Column, Integer, String, Table, Text, select, update
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Database, Moment
-from shared.observability import facts
+from shared.observability import facts, failpoint
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 20.0
 """Seconds the mail server may take for each step."""
-TRIES_MAX = 12
-"""Beyond this a mail is given up; the pauses double from one minute, so that takes about two days."""
+PAUSE_MAX = timedelta(days=1)
+TRIES_MAX = 40
+"""Beyond this a mail is not tried any more, after about a month; its row stays, with the reason."""
 
 mail = Table(
     "mail",
@@ -44,14 +55,120 @@ mail = Table(
 Send = Callable[[EmailMessage], None]
 
 
+class Away(Exception):  # noqa: N818  # named for its reason
+    """The mail server cannot be reached, or does not let us in: no mail will leave now, whoever it is for."""
+
+
+# ---- Settings --------------------------------------------------------------------------------------------------------------
+
+
+def mail_address(text: str) -> str:
+    """Reads the setting that says how mail leaves. Raises `ValueError`."""
+    post_office(text)
+    return text
+
+
+def mail_sender(text: str) -> str:
+    """Reads the setting that says from whom mail comes: `Name <mail@example.org>`. Raises `ValueError`."""
+    _sender(text)
+    return text
+
+
+def post_office(address: str) -> Send:
+    """How mails leave, from the setting's text. Raises `ValueError` for an address that says neither smtp nor folder."""
+    parts = urlsplit(address)
+    if parts.scheme == "folder" and parts.path.strip("/"):
+        return lambda message: _keep(Path(parts.path), message)
+    if parts.scheme in {"smtp", "smtps"} and parts.hostname and parts.port != 0:  # asking for a bad port raises
+        return lambda message: _smtp(parts, message)
+    raise ValueError("expected smtp://host:port, smtps://user:password@host or folder:/path")
+
+
+# ---- The ways out ----------------------------------------------------------------------------------------------------------
+
+
+def _keep(folder: Path, message: EmailMessage) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # mails carry login links
+    name = str(message["Message-ID"]).strip("<>").replace("/", "_")
+    fresh = folder / f".{name}"
+    fresh.write_bytes(bytes(message))
+    fresh.rename(folder / f"{name}.eml")
+
+
+def _smtp(parts: SplitResult, message: EmailMessage) -> None:
+    secure = parts.scheme == "smtps"
+    kind = smtplib.SMTP_SSL if secure else smtplib.SMTP
+    try:
+        server = kind(parts.hostname or "", parts.port or (465 if secure else 25), timeout=TIMEOUT)
+        try:
+            server.ehlo_or_helo_if_needed()
+            if not secure and server.has_extn("starttls"):
+                server.starttls()
+            if parts.username:
+                server.login(unquote(parts.username), unquote(parts.password or ""))
+        except BaseException:
+            server.close()
+            raise
+    except OSError as error:  # smtplib's own exceptions too
+        raise Away(f"{type(error).__name__}: {error}") from error
+    try:
+        server.send_message(message)
+    finally:
+        try:
+            server.quit()
+        except OSError:  # the mail has gone, or its own error says why not
+            server.close()
+
+
+# ---- The letter ------------------------------------------------------------------------------------------------------------
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
+
+
+def _address(address: str, name: str = "") -> Address:
+    """One address, never a list, and nothing of another header in it. Raises `ValueError`."""
+    if _CONTROL.search(address + name):
+        raise ValueError("no e-mail address: it has control characters")
+    try:
+        return Address(name, addr_spec=address)
+    except (MessageError, ValueError, IndexError, AttributeError) as error:  # the parser trips over some
+        raise ValueError(f"no e-mail address: {error}") from error
+
+
+def _sender(text: str) -> Address:
+    name, address = parseaddr(text)
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", address) or _CONTROL.search(text):
+        raise ValueError("expected Name <mail@example.org>")
+    return _address(address, name)
+
+
+def compose(*, sender: str, to: str, subject: str, text: str, now: datetime, place: str) -> EmailMessage:
+    """A plain-text mail in UTF-8. Raises `ValueError` for an address that is none.
+
+    `place` (queue number, or what it is about) and the words make its Message-ID, so that a second try has the same one.
+    """
+    message = EmailMessage()
+    message["From"], message["To"] = _sender(sender), _address(to)
+    message["Subject"] = " ".join(_CONTROL.sub(" ", subject).split())
+    message["Date"] = format_datetime(now)
+    words = hashlib.sha256(f"{to}\n{subject}\n{text}".encode()).hexdigest()[:16]
+    message["Message-ID"] = f"<{place}.{now:%Y%m%d%H%M%S}.{words}@{message['From'].addresses[0].domain}>"
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answer from who is on holiday
+    message.set_content(text)
+    return message
+
+
+# ---- The queue -------------------------------------------------------------------------------------------------------------
+
+
 def queue_mail(session: Session, *, to: str, subject: str, text: str, now: datetime) -> None:
     """Send this after the commit."""
     session.execute(
         mail.insert(),
         {
             "recipient": to,
-            "subject": " ".join(subject.split()),
-            "text": text,
+            "subject": " ".join(_CONTROL.sub(" ", subject).split())[:300],
+            "text": text.replace("\x00", ""),  # PostgreSQL takes none
             "queued_at": now,
             "next_try_at": now,
             "tries": 0,
@@ -60,78 +177,43 @@ def queue_mail(session: Session, *, to: str, subject: str, text: str, now: datet
     )
 
 
-def post_office(address: str) -> Send:
-    """How mails leave, from the setting's text. Raises `ValueError` for an address that says neither smtp nor folder."""
-    parts = urlsplit(address)
-    if parts.scheme == "folder":
-        return lambda message: _keep(Path(parts.path), message)
-    if parts.scheme in {"smtp", "smtps"} and parts.hostname:
-        return lambda message: _smtp(parts, message)
-    msg = "expected smtp://host:port, smtps://user:password@host or folder:/path"
-    raise ValueError(msg)
-
-
-def _keep(folder: Path, message: EmailMessage) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    name = str(message["Message-ID"]).strip("<>").replace("/", "_")
-    fresh = folder / f".{name}"
-    fresh.write_bytes(bytes(message))
-    fresh.rename(folder / f"{name}.eml")
-
-
-def _smtp(parts: object, message: EmailMessage) -> None:
-    scheme, host, port = parts.scheme, parts.hostname, parts.port  # type: ignore[attr-defined]  # a urlsplit result
-    kind = smtplib.SMTP_SSL if scheme == "smtps" else smtplib.SMTP
-    with kind(host, port or (465 if scheme == "smtps" else 25), timeout=TIMEOUT) as server:
-        if scheme == "smtp" and server.has_extn("starttls"):
-            server.starttls()
-        if parts.username:  # type: ignore[attr-defined]  # a urlsplit result
-            server.login(unquote(parts.username), unquote(parts.password or ""))  # type: ignore[attr-defined]  # a urlsplit result
-        server.send_message(message)
-
-
-def compose(*, sender: str, to: str, subject: str, text: str, now: datetime, place: str) -> EmailMessage:
-    """A plain-text mail. `place` (queue number, or what it is about) makes its Message-ID the same on a second try."""
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = sender, to, subject
-    message["Date"] = format_datetime(now)
-    message["Message-ID"] = f"<{place}.{now:%Y%m%d%H%M%S}@{sender.rpartition('@')[2].rstrip('>') or make_msgid()}>"
-    message.set_content(text)
-    return message
-
-
 def send_waiting(database: Database, send: Send, sender: str, now: datetime, limit: int = 20) -> int:
     """Send what is due; returns how many left. One that fails is tried again later and never holds up the others."""
     with database.reading() as session:
         due = session.execute(
             select(mail)
             .where(mail.c.sent_at.is_(None), mail.c.next_try_at <= now, mail.c.tries < TRIES_MAX)
-            .order_by(mail.c.id)
+            .order_by(mail.c.next_try_at, mail.c.id)
             .limit(limit)
         ).all()
     sent = 0
-    for row in due:
+    for index, row in enumerate(due):
+        # The try is recorded first: a database that cannot record anything must not make us send the same mail at every start.
+        _put_off(database, [row], "it is not known whether it left", now)
         try:
             send(
-                compose(
-                    sender=sender,
-                    to=row.recipient,
-                    subject=row.subject,
-                    text=row.text,
-                    now=row.queued_at,
-                    place=f"m{row.id}",
-                )
+                compose(sender=sender, to=row.recipient, subject=row.subject, text=row.text, now=row.queued_at, place=f"m{row.id}")
             )
-            changes = {"sent_at": now, "trouble": ""}
-            sent += 1
-        except (OSError, smtplib.SMTPException, ValueError) as error:
-            log.warning("mail.failed", extra=facts(mail=row.id, error=type(error).__name__))
-            pause = timedelta(minutes=2**row.tries)
-            changes = {
-                "tries": row.tries + 1,
-                "next_try_at": now + pause,
-                "trouble": f"{type(error).__name__}: {error}"[:500],
-            }
-        with database.transaction() as session:
-            session.execute(update(mail).where(mail.c.id == row.id).values(**changes))
+            failpoint("mail.sent")
+        except Away as error:
+            log.warning("mail.server_away", extra=facts(error=str(error), waiting=len(due) - index))
+            _put_off(database, due[index:], str(error), now)
+            break
+        except Exception as error:  # noqa: BLE001  # one mail that cannot be made or sent must not hold up the others
+            log.warning("mail.failed", extra=facts(mail=row.id, tries=row.tries + 1, error=type(error).__name__))
+            _put_off(database, [row], f"{type(error).__name__}: {error}", now)
+            continue
+        with database.transaction() as session:  # the words go: they may hold a login link
+            session.execute(update(mail).where(mail.c.id == row.id).values(sent_at=now, trouble="", text=""))
+        sent += 1
     return sent
+
+
+def _put_off(database: Database, rows: Sequence[Any], trouble: str, now: datetime) -> None:
+    """Later: after a minute, two, four … a day."""
+    with database.transaction() as session:
+        for row in rows:
+            later = now + min(PAUSE_MAX, timedelta(minutes=2 ** min(row.tries, 12)))
+            session.execute(
+                update(mail).where(mail.c.id == row.id).values(tries=row.tries + 1, next_try_at=later, trouble=trouble[:500])
+            )

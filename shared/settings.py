@@ -1,14 +1,17 @@
 """Settings: one frozen object per service, read once from the environment, each with its meaning beside it.
 
 A service's `config.py` declares a frozen dataclass whose fields are made with `setting(...)`; `read_settings` fills it. An
-unusable value stops the process with one clear line. The README's table is made from the same words, and a test compares them.
+unusable value stops the process, whichever command it runs, with one clear line. `settings_table` makes the README's table from
+the same words, and a test compares them.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
@@ -24,6 +27,9 @@ def setting(meaning: str, *, default: Any = MISSING, reads: Callable[[str], Any]
     )  # fmt: skip
 
 
+# ---- How a setting's text is read: each raises `ValueError` with what was expected -------------------------------------------
+
+
 def flag(text: str) -> bool:
     """`1`, `yes`, `true`, `on` or their opposites."""
     try:
@@ -37,7 +43,10 @@ def flag(text: str) -> bool:
 
 def seconds(text: str) -> float:
     """A length of time in seconds, more than zero."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e7:
         msg = "expected a number of seconds above zero"
         raise ValueError(msg)
@@ -47,6 +56,51 @@ def seconds(text: str) -> float:
 def folder(text: str) -> Path:
     """A folder's path, made absolute."""
     return Path(text).expanduser().absolute()
+
+
+def log_level(text: str) -> str:
+    """One of the four levels of `logging` that we use."""
+    level = text.strip().upper()
+    if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        msg = "expected DEBUG, INFO, WARNING or ERROR"
+        raise ValueError(msg)
+    return level
+
+
+def web_address(text: str) -> str:
+    """`https://name` or `http://name:port`, without what comes behind a last slash."""
+    return address_of("http", "https")(text).rstrip("/")
+
+
+def address_of(*schemes: str) -> Callable[[str], str]:
+    """Reads an address that begins with one of these words and names a host, or for SQLite a file."""
+
+    def read(text: str) -> str:
+        try:
+            parts = urlsplit(text)
+            if parts.scheme == "sqlite":
+                complete = bool(parts.path.strip("/"))
+            else:
+                complete = bool(parts.hostname and parts.port != 0 and not re.search(r"\s", text))
+        except ValueError:  # no port, no IPv6 address
+            complete = False
+        if not complete or parts.scheme.partition("+")[0] not in schemes:
+            msg = "expected " + " or ".join("sqlite:///path" if scheme == "sqlite" else f"{scheme}://host…" for scheme in schemes)
+            raise ValueError(msg)
+        return text
+
+    return read
+
+
+def failpoint_name(text: str) -> str:
+    """`relay.published`, or `relay.published:3` for its third passing."""
+    if not re.fullmatch(r"[a-z_.]+(:[1-9][0-9]*)?", text):
+        msg = "expected a failpoint's name"
+        raise ValueError(msg)
+    return text
+
+
+# ---- Reading them all, and telling about them all ----------------------------------------------------------------------------
 
 
 def read_settings(cls: type[T], environ: Mapping[str, str] | None = None, *, prefix: str) -> T:
@@ -64,6 +118,29 @@ def read_settings(cls: type[T], environ: Mapping[str, str] | None = None, *, pre
         try:
             values[one.name] = one.metadata["reads"](text)
         except ValueError as error:
-            msg = f"{name}={text!r} cannot be used: {error}. It says: {one.metadata['meaning']}"
+            msg = f"{name}={_shown(text)!r} cannot be used: {error}. It says: {one.metadata['meaning']}"
             raise BadSetting(msg) from None
+    unknown = sorted(name for name in environ if name.startswith(prefix + "_") and name not in _names(cls, prefix))
+    if unknown:
+        msg = f"{unknown[0]} is no setting. See the table in README.md for the names"
+        raise BadSetting(msg)
     return cls(**values)
+
+
+def settings_table(cls: Any, prefix: str) -> str:
+    """The settings as a Markdown table: name, meaning, default."""
+    lines = ["| setting | meaning | when it is not set |", "|---|---|---|"]
+    for one in fields(cls):
+        default = {MISSING: "must be set", "": "", True: "yes", False: "no"}.get(one.default, one.default)
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        lines.append(f"| `{prefix}_{one.name.upper()}` | {one.metadata['meaning']} | {shown} |".replace("<", "&lt;"))
+    return "\n".join(lines)
+
+
+def _names(cls: Any, prefix: str) -> set[str]:
+    return {f"{prefix}_{one.name.upper()}" for one in fields(cls)}
+
+
+def _shown(text: str) -> str:
+    """Without the password an address may carry."""
+    return re.sub(r"://[^/@\s]*@", "://…@", text)

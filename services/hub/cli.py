@@ -1,14 +1,20 @@
-"""`hub`: the association's command line.
+"""The association's command line.
 
+\b
 hub db upgrade                    make or update the tables
 hub run web --port 8000           the web process
 hub run worker                    the worker
 hub town add almere "Almere"      make a town; prints its joining code
+hub town code almere              a new joining code, if the first was lost before the town joined
 hub person add "Name" mail@…      somebody of the association
 hub login-link mail@…             a one-time login link, for when mail is down
 hub token mail@…                  an API token
 hub rebuild                       fold the national log into the read models again
-"""
+hub settings                      every setting, with its meaning
+
+Settings are read from the environment: TUINKOEPEL_HUB_STATE is the one that must be set. What cannot be done is said in one line,
+with an exit code that is not 0.
+"""  # noqa: D301  # \b is click's: leave these lines as they are
 
 import secrets
 import sys
@@ -16,19 +22,31 @@ import sys
 import click
 
 from services.hub import worker
-from services.hub.config import HERE, Settings, load_settings, open_hub, utc_now
-from services.hub.towns.joining import add_town, found_association
+from services.hub.config import HERE, PREFIX, Settings, load_settings, open_hub, utc_now, web_secret
+from services.hub.towns.joining import add_town, found_association, renew_code
 from services.hub.towns.people import AssociationMember, find_by_email
 from shared import login
 from shared.inbox import rebuild
 from shared.refusals import Refusal
-from shared.serving import check_tables, refuse_plainly, serve_web, stopped_by_signals, upgrade_tables
+from shared.serving import (
+    EMAIL,
+    PORT,
+    check_tables,
+    handed,
+    refuse_plainly,
+    require_tables,
+    serve_web,
+    stopped_by_signals,
+    upgrade_tables,
+)
+from shared.settings import settings_table
+
+settled = handed(load_settings)
 
 
 @click.group(help=__doc__)
-@click.pass_context
-def cli(context: click.Context) -> None:
-    context.obj = load_settings()
+def cli() -> None:
+    pass
 
 
 @cli.group()
@@ -37,7 +55,7 @@ def db() -> None:
 
 
 @db.command()
-@click.pass_obj
+@settled
 def upgrade(settings: Settings) -> None:
     """Make or update the tables."""
     database, _ = open_hub(settings)
@@ -47,7 +65,7 @@ def upgrade(settings: Settings) -> None:
 
 
 @db.command()
-@click.pass_obj
+@settled
 def check(settings: Settings) -> None:
     """Whether the migrations say what the code says."""
     database, _ = open_hub(settings)
@@ -59,19 +77,28 @@ def run() -> None:
     """The two processes."""
 
 
+def _make_ready(settings: Settings) -> None:
+    """Find at the start, and say in one line, what would otherwise be found later and in many."""
+    database, _ = open_hub(settings)
+    require_tables(HERE / "migrations", database, "hub")
+    web_secret(settings)
+
+
 @run.command()
-@click.option("--port", default=8000, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.pass_obj
+@click.option("--port", type=PORT, default=8000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; a proxy stands before it.")
+@settled
 def web(settings: Settings, host: str, port: int) -> None:
-    """The web process."""
+    """The web process: pages, API, and the doors of the protocol."""
+    _make_ready(settings)
     serve_web("services.hub.app:create_app()", host, port, settings.log_level)
 
 
 @run.command("worker")
-@click.pass_obj
+@settled
 def run_worker(settings: Settings) -> None:
-    """The worker."""
+    """The worker: takes in what the towns send, folds it, and passes it on."""
+    _make_ready(settings)
     worker.run(settings, stopped_by_signals())
 
 
@@ -83,12 +110,23 @@ def town() -> None:
 @town.command("add")
 @click.argument("slug")
 @click.argument("name")
-@click.pass_obj
+@settled
 def town_add(settings: Settings, slug: str, name: str) -> None:
     """Make a town and print its joining code."""
     database, _ = open_hub(settings)
     with database.transaction() as session:
         code = add_town(session, slug, name, utc_now())
+    click.echo(code)
+
+
+@town.command("code")
+@click.argument("slug")
+@settled
+def town_code(settings: Settings, slug: str) -> None:
+    """Print a new joining code for a town that has not joined yet; the one before stops working."""
+    database, _ = open_hub(settings)
+    with database.transaction() as session:
+        code = renew_code(session, slug, utc_now())
     click.echo(code)
 
 
@@ -99,33 +137,30 @@ def person() -> None:
 
 @person.command("add")
 @click.argument("name")
-@click.argument("email")
-@click.pass_obj
+@click.argument("email", type=EMAIL)
+@settled
 def person_add(settings: Settings, name: str, email: str) -> None:
-    """Let somebody of the association in."""
+    """Let somebody of the association in; does nothing when the address is known already."""
     database, _ = open_hub(settings)
     with database.transaction() as session:
-        if find_by_email(session, email.casefold()) is None:
-            session.add(
-                AssociationMember(code=secrets.token_hex(6), name=name, email=email.casefold(), language="nl", role="association")
-            )
+        if find_by_email(session, email) is None:
+            session.add(AssociationMember(code=secrets.token_hex(6), name=name, email=email, language="nl", role="association"))
 
 
 def _somebody(settings: Settings, email: str) -> AssociationMember:
     database, _ = open_hub(settings)
     with database.reading() as session:
-        who = find_by_email(session, email.casefold())
+        who = find_by_email(session, email)
     if who is None:
-        msg = f"nobody here has the address {email}"
-        raise click.ClickException(msg)
+        raise click.ClickException(f"nobody here has the address {email}")
     return who
 
 
 @cli.command("login-link")
-@click.argument("email")
-@click.pass_obj
+@click.argument("email", type=EMAIL)
+@settled
 def login_link(settings: Settings, email: str) -> None:
-    """Print a one-time login link."""
+    """Print a one-time login link, good for a day."""
     database, _ = open_hub(settings)
     who = _somebody(settings, email)
     with database.transaction() as session:
@@ -134,19 +169,25 @@ def login_link(settings: Settings, email: str) -> None:
 
 
 @cli.command()
-@click.argument("email")
+@click.argument("email", type=EMAIL)
 @click.option("--name", default="cli", show_default=True)
-@click.pass_obj
+@settled
 def token(settings: Settings, email: str, name: str) -> None:
-    """Print a new API token."""
+    """Print a new API token, which is shown this once."""
     database, _ = open_hub(settings)
     who = _somebody(settings, email)
     with database.transaction() as session:
         click.echo(login.make_api_token(session, who.code, name, utc_now()))
 
 
+@cli.command("settings")
+def show_settings() -> None:
+    """Print every setting: its name, its meaning, and what holds when it is not set."""
+    click.echo(settings_table(Settings, PREFIX))
+
+
 @cli.command("rebuild")
-@click.pass_obj
+@settled
 def rebuild_all(settings: Settings) -> None:
     """Fold the national log into the read models again."""
     database, _ = open_hub(settings)
@@ -164,4 +205,4 @@ def rebuild_all(settings: Settings) -> None:
 
 def main() -> None:
     """The console script; what cannot be done is said in one line."""
-    sys.exit(refuse_plainly(cli, Refusal))
+    sys.exit(refuse_plainly(lambda: cli.main(standalone_mode=False), Refusal))

@@ -1,5 +1,6 @@
-"""`town-node`: a town's command line.
+"""A town's command line.
 
+\b
 town-node db upgrade                          make or update the tables
 town-node join --hub https://… CODE           join the association with its code
 town-node person add "Name" mail@… --role facilitator
@@ -8,10 +9,16 @@ town-node run worker                          the worker
 town-node login-link mail@…                   a one-time login link, for when mail is down
 town-node token mail@…                        an API token
 town-node test-mail mail@…                    try the mail settings
-"""
+town-node import members list.xlsx            look what a file would do, and do it
+town-node export members list.csv             everything of a kind, which can be imported again
+town-node settings                            every setting, with its meaning
 
-import smtplib
+Settings are read from the environment: TUINKOEPEL_NODE_STATE is the one that must be set. What cannot be done is said in one line,
+with an exit code that is not 0.
+"""  # noqa: D301  # \b is click's: leave these lines as they are
+
 import sys
+from typing import BinaryIO
 
 import click
 from sqlalchemy import select
@@ -20,18 +27,31 @@ from services.town_node import worker
 from services.town_node.circle import actions
 from services.town_node.circle.membership import join_association, open_node
 from services.town_node.circle.model import Member
-from services.town_node.config import HERE, Settings, load_settings, utc_now
+from services.town_node.config import HERE, PREFIX, Settings, load_settings, utc_now, web_secret
 from shared import login
+from shared.db import Database
 from shared.language import HERE as LOCAL
-from shared.mail import compose, post_office
+from shared.mail import Away, compose, post_office
 from shared.refusals import Refusal
-from shared.serving import check_tables, refuse_plainly, serve_web, stopped_by_signals, upgrade_tables
+from shared.serving import (
+    EMAIL,
+    PORT,
+    check_tables,
+    handed,
+    refuse_plainly,
+    require_tables,
+    serve_web,
+    stopped_by_signals,
+    upgrade_tables,
+)
+from shared.settings import settings_table
+
+settled = handed(load_settings)
 
 
 @click.group(help=__doc__)
-@click.pass_context
-def cli(context: click.Context) -> None:
-    context.obj = load_settings()
+def cli() -> None:
+    pass
 
 
 @cli.group()
@@ -40,17 +60,17 @@ def db() -> None:
 
 
 @db.command()
-@click.pass_obj
+@settled
 def upgrade(settings: Settings) -> None:
     """Make or update the tables."""
-    from shared.db import Database  # a database without tables cannot say yet whether this node has joined
-
-    settings.state.mkdir(parents=True, exist_ok=True)
-    upgrade_tables(HERE / "migrations", Database(settings.database_url))
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    upgrade_tables(
+        HERE / "migrations", Database(settings.database_url)
+    )  # without tables nobody can say yet whether this node has joined
 
 
 @db.command()
-@click.pass_obj
+@settled
 def check(settings: Settings) -> None:
     """Whether the migrations say what the code says."""
     check_tables(HERE / "migrations", open_node(settings))
@@ -59,7 +79,7 @@ def check(settings: Settings) -> None:
 @cli.command()
 @click.option("--hub", required=True, help="The hub's address.")
 @click.argument("code")
-@click.pass_obj
+@settled
 def join(settings: Settings, hub: str, code: str) -> None:
     """Join the association with the code it gave."""
     joined = join_association(settings, open_node(settings), hub, code)
@@ -71,19 +91,29 @@ def run() -> None:
     """The two processes."""
 
 
+def _make_ready(settings: Settings) -> None:
+    """Find at the start, and say in one line, what would otherwise be found later and in many."""
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_tables(HERE / "migrations", Database(settings.database_url), "town-node")
+    open_node(settings).close()
+    web_secret(settings)
+
+
 @run.command()
-@click.option("--port", default=8001, show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.pass_obj
+@click.option("--port", type=PORT, default=8001, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; a proxy stands before it.")
+@settled
 def web(settings: Settings, host: str, port: int) -> None:
-    """The web process."""
+    """The web process: the circle's pages and API."""
+    _make_ready(settings)
     serve_web("services.town_node.app:create_app()", host, port, settings.log_level)
 
 
 @run.command("worker")
-@click.pass_obj
+@settled
 def run_worker(settings: Settings) -> None:
-    """The worker."""
+    """The worker: sends what was committed, and keeps in step with the association."""
+    _make_ready(settings)
     worker.run(settings, stopped_by_signals())
 
 
@@ -94,31 +124,30 @@ def person() -> None:
 
 @person.command("add")
 @click.argument("name")
-@click.argument("email")
+@click.argument("email", type=EMAIL)
 @click.option("--role", type=click.Choice(["member", "facilitator"]), default="member", show_default=True)
-@click.pass_obj
+@settled
 def person_add(settings: Settings, name: str, email: str, role: str) -> None:
     """Let somebody in; does nothing when the address is known already."""
     database = open_node(settings)
     with database.transaction() as session:
-        if session.scalar(select(Member).where(Member.email == email.casefold())) is None:
+        if session.scalar(select(Member).where(Member.email == email)) is None:
             actions.add_member(session, name=name, email=email, role=role, today=utc_now().astimezone(LOCAL).date())
 
 
 def _somebody(settings: Settings, email: str) -> Member:
     with open_node(settings).reading() as session:
-        who = session.scalar(select(Member).where(Member.email == email.casefold(), Member.left_on.is_(None)))
+        who = session.scalar(select(Member).where(Member.email == email, Member.left_on.is_(None)))
     if who is None:
-        msg = f"nobody here has the address {email}"
-        raise click.ClickException(msg)
+        raise click.ClickException(f"nobody here has the address {email}")
     return who
 
 
 @cli.command("login-link")
-@click.argument("email")
-@click.pass_obj
+@click.argument("email", type=EMAIL)
+@settled
 def login_link(settings: Settings, email: str) -> None:
-    """Print a one-time login link."""
+    """Print a one-time login link, good for a day."""
     who = _somebody(settings, email)
     with open_node(settings).transaction() as session:
         token = login.make_link(session, who.code, utc_now(), login.CLI_LINK_LASTS)
@@ -126,19 +155,25 @@ def login_link(settings: Settings, email: str) -> None:
 
 
 @cli.command()
-@click.argument("email")
+@click.argument("email", type=EMAIL)
 @click.option("--name", default="cli", show_default=True)
-@click.pass_obj
+@settled
 def token(settings: Settings, email: str, name: str) -> None:
-    """Print a new API token."""
+    """Print a new API token, which is shown this once."""
     who = _somebody(settings, email)
     with open_node(settings).transaction() as session:
         click.echo(login.make_api_token(session, who.code, name, utc_now()))
 
 
+@cli.command("settings")
+def show_settings() -> None:
+    """Print every setting: its name, its meaning, and what holds when it is not set."""
+    click.echo(settings_table(Settings, PREFIX))
+
+
 @cli.command("test-mail")
-@click.argument("email")
-@click.pass_obj
+@click.argument("email", type=EMAIL)
+@settled
 def test_mail(settings: Settings, email: str) -> None:
     """Send one mail now, and say plainly what went wrong."""
     message = compose(
@@ -151,12 +186,43 @@ def test_mail(settings: Settings, email: str) -> None:
     )
     try:
         post_office(settings.mail_url)(message)
-    except (OSError, smtplib.SMTPException, ValueError) as error:
-        msg = f"the mail could not be sent: {error}"
-        raise click.ClickException(msg) from None
+    except (Away, OSError, ValueError) as error:  # smtplib's exceptions are OSErrors
+        raise click.ClickException(f"the mail could not be sent: {' '.join(str(error).split())}") from None
     click.echo(f"Sent to {email}.")
+
+
+KIND = click.Choice(["initiatives", "members", "lessons", "meetings"])
+
+
+@cli.command("import")
+@click.argument("kind", type=KIND)
+@click.argument("file", type=click.File("rb"))
+@click.option("--map", "mapped", multiple=True, metavar="COLUMN=FIELD", help="Say what a column is: --map 'Tuintje=name'.")
+@click.option("--names-agreed", is_flag=True, help="The people whose names or numbers were found in the texts agreed.")
+@click.option("--yes", is_flag=True, help="Do not ask; a file with a mistake is not imported all the same.")
+@click.option("--language", type=click.Choice(["nl", "en"]), help="Of the messages; by default the terminal's.")
+@settled
+def import_file(
+    settings: Settings, kind: str, file: BinaryIO, *, mapped: tuple[str, ...], names_agreed: bool, yes: bool, language: str | None
+) -> None:
+    """Show what a spreadsheet (CSV or XLSX) would do, and after a yes do it: all of it, or nothing."""
+    from services.town_node.transfer.dialogue import import_by_hand
+
+    import_by_hand(open_node(settings), kind, file.read(), mapped, names_agreed=names_agreed, yes=yes, language=language)
+
+
+@cli.command("export")
+@click.argument("kind", type=KIND)
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--language", type=click.Choice(["nl", "en"]), help="Of the headers; by default the terminal's.")
+@settled
+def export_file(settings: Settings, kind: str, file: str, language: str | None) -> None:
+    """Write everything of a kind to a file that ends in .csv or .xlsx."""
+    from services.town_node.transfer.dialogue import export_to
+
+    export_to(open_node(settings), kind, file, language=language)
 
 
 def main() -> None:
     """The console script; what cannot be done is said in one line."""
-    sys.exit(refuse_plainly(cli, Refusal))
+    sys.exit(refuse_plainly(lambda: cli.main(standalone_mode=False), Refusal))

@@ -22,6 +22,7 @@ from shared.feed import KOEPEL
 from shared.inbox import pin_key
 from shared.keys import KeyPair, from_text, keep_key, load_key, to_text
 from shared.language import N_
+from shared.observability import failpoint
 from shared.refusals import Refusal
 
 PROOF = b"join1"
@@ -66,7 +67,7 @@ def membership(session: Session) -> Membership | None:
 
 def open_node(settings: Settings) -> Database:
     """The node's database; once joined, with the town as the author of its log."""
-    settings.state.mkdir(parents=True, exist_ok=True)
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(settings.database_url)
     database.after_append = doorbell(settings).ring
     become_author(settings, database)
@@ -100,7 +101,9 @@ def join_association(settings: Settings, database: Database, hub_url: str, code:
         raise JoinedAlready(town=joined.name)
     path = settings.state / "town.key"
     key = load_key(path) or keep_key(path, secrets.token_bytes(32))
+    failpoint("join.keyed")
     told = _call_hub(hub_url.rstrip("/"), code, key)
+    failpoint("join.answered")
     with database.transaction() as session:
         joined = Membership(
             one=1,
@@ -117,6 +120,7 @@ def join_association(settings: Settings, database: Database, hub_url: str, code:
         pin_key(session, joined.town, key.key_id, key.public, utc_now())
         if read_head(session) is None:
             open_epoch(session, author)
+    failpoint("join.joined")
     database.info["author"] = author
     return joined
 

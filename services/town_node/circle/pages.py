@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, redirect, url_for
 from sqlalchemy import select
-from wtforms import DateField
+from wtforms import DateField, StringField
 from wtforms.validators import InputRequired, Length, Optional
 
 from services.town_node.circle import actions
@@ -12,22 +12,32 @@ from services.town_node.circle.fields import (
     AskingForm,
     area,
     ask_about_names,
-    both_degrees,
     choose,
     email_like,
-    latitude,
+    halves,
     line,
-    longitude,
+    no_coordinates,
+    one_line,
     phone_like,
+    spot,
 )
 from services.town_node.circle.membership import membership
 from services.town_node.circle.model import Circle, Member, theme_code
+from shared import atlas
+from shared.finding import count, paged
 from shared.labels import choices, label
 from shared.language import LANGUAGES, N_, Words, _
 from shared.refusals import NotAllowed
 from shared.web import Form, flash_ok, may, me, naming, reading, render, require, today, transaction
 
 pages = Blueprint("circle", __name__, url_prefix="/circle")
+
+
+class ThemesField(StringField):
+    """Codes on our side, words with commas between on the reader's."""
+
+    def process_data(self, value: Any) -> None:
+        self.data = ", ".join(label(code, "theme") for code in value or [])
 
 
 class CircleForm(AskingForm):
@@ -37,17 +47,22 @@ class CircleForm(AskingForm):
     status = choose(N_("How the circle is doing"))
     method = choose(N_("How the circle works"))
     founded = DateField(Words(N_("Founded on")), validators=[Optional()])
-    themes = line(N_("Themes"), hint=N_("What you talk about, with commas between."), most=800)
+    themes = ThemesField(
+        Words(N_("Themes")),
+        filters=[one_line],
+        validators=[Optional(), Length(max=800)],
+        description=Words(N_("What you talk about, with commas between.")),
+    )
     public_phone = line(
         N_("Public telephone number"), hint=N_("Everybody will see this number. Leave it empty if it is somebody's own."), most=20
     )
-    latitude = latitude()
-    longitude = longitude()
+    place = spot()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.status.choices = choices("circle_status")
         self.method.choices = choices("working_method")
+        self.place_name.validators = [*self.place_name.validators, no_coordinates]
         self.public_phone.validators = [*self.public_phone.validators, phone_like]
 
 
@@ -83,11 +98,9 @@ def edit() -> Any:
         circle = session.scalar(select(Circle))
         joined = membership(session)
     form = CircleForm(obj=circle)
-    if not form.is_submitted():
-        form.themes.data = ", ".join(label(code, "theme") for code in (circle.themes if circle else []) or [])
-        if circle is None and joined:
-            form.name.data, form.place_name.data = f"Kenniskring {joined.name}", joined.name
-    if form.validate_on_submit() and both_degrees(form):
+    if not form.is_submitted() and circle is None and joined:
+        form.name.data, form.place_name.data = f"Kenniskring {joined.name}", joined.name
+    if form.validate_on_submit():
         with transaction() as session:
             if ask_about_names(form, session, [form.name.data, form.place_name.data, form.about_text.data, form.themes.data]):
                 actions.describe_circle(
@@ -100,12 +113,16 @@ def edit() -> Any:
                     founded=form.founded.data,
                     themes=_theme_codes(form.themes.data),
                     public_phone=form.public_phone.data or None,
-                    latitude=form.latitude.data,
-                    longitude=form.longitude.data,
+                    **halves(form.place.data),
                 )
                 flash_ok(_("Saved. The other towns will see this too."))
                 return redirect(url_for(".profile"))
-    return render("circle/edit.html", form=form), 422 if form.is_submitted() else 200
+    chart = atlas.told(
+        url_for("initiatives.map_places"),
+        url_for("initiatives.index") + "/{code}",
+        pick={"field": "place", "url": url_for("initiatives.understood")},
+    )
+    return render("circle/edit.html", form=form, chart=chart), 422 if form.is_submitted() else 200
 
 
 def _theme_codes(said: str) -> list[str]:
@@ -119,8 +136,9 @@ def _theme_codes(said: str) -> list[str]:
 @require("member")
 def people() -> Any:
     with reading() as session:
-        here = session.scalars(select(Member).where(Member.left_on.is_(None)).order_by(Member.name)).all()
-    return render("circle/people.html", people=here, mine=me())
+        here = Member.left_on.is_(None)
+        page = paged(session, select(Member).where(here).order_by(Member.name, Member.code), count(session, Member, here))
+    return render("circle/people.html", page=page, mine=me())
 
 
 @pages.route("/people/new", methods=["GET", "POST"])

@@ -9,26 +9,19 @@ from alembic import context
 from shared.db import Base, Moment
 
 SERVICE = Path(__file__).parents[1].name
-for module in pkgutil.walk_packages([str(Path(__file__).parents[1])], f"services.{SERVICE}."):
-    if module.name.rpartition(".")[2] in {
-        "model",
-        "projection",
-        "library",
-        "joining",
-        "membership",
-        "people",
-        "forwarding",
-    }:
-        importlib.import_module(module.name)
-for kernel in ("eventlog", "relay", "inbox", "heads", "feed", "mail", "login"):
-    importlib.import_module(f"shared.{kernel}")
+# Whatever may declare tables: this service and the kernel, without what only faces the outside.
+for room, folder in ((f"services.{SERVICE}", Path(__file__).parents[1]), ("shared", Path(__file__).parents[3] / "shared")):
+    for module in pkgutil.walk_packages([str(folder)], f"{room}."):
+        if not {"migrations", "assets", "cli", "app", "worker", "pages", "doors"} & set(module.name.split(".")):
+            importlib.import_module(module.name)
 
 database = context.config.attributes["database"]
 
 
 def ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Leave alone what the full-text index keeps for itself."""
-    return not (kind == "table" and name is not None and "_search" in name)
+    """Leave alone what `shared/search.py` makes for the full-text index, and SQLite keeps for itself: it is in no class."""
+    words = name or ""
+    return not (kind == "table" and "_search" in words) and not (kind == "index" and words.endswith("_stems"))
 
 
 def plain(kind: str, item: object, _context: object) -> str | bool:

@@ -1,0 +1,221 @@
+"""Mail over real SMTP: tried until it has gone, once; and nothing of one header gets into another."""
+
+import socket
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+
+import pytest
+from aiosmtpd.controller import Controller
+from sqlalchemy import select
+
+from shared.db import Base, Database
+from shared.mail import TRIES_MAX, Away, compose, mail, post_office, queue_mail, send_waiting
+from tests.services import free_port
+
+NOW = datetime(2015, 6, 1, 12, tzinfo=UTC)
+SENDER = "Kenniskring Almere <kring@almere.example>"
+
+
+class Inbox:
+    """What a mail server does with what it is given: keeps it, or answers what a test says."""
+
+    def __init__(self):
+        self.mails, self.recipients, self.answer = [], [], {}
+
+    async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802  # aiosmtpd's name
+        if address in self.answer:
+            return self.answer[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server, _session, envelope):  # noqa: N802  # aiosmtpd's name
+        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
+        self.recipients.append(envelope.rcpt_tos)
+        return "250 OK"
+
+
+@pytest.fixture
+def server():
+    """A mail server on a free port."""
+    controller = Controller(Inbox(), hostname="127.0.0.1", port=free_port())
+    controller.start()
+    yield controller
+    controller.stop()
+
+
+@pytest.fixture
+def address(server):
+    return f"smtp://127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'mail.db'}")
+    Base.metadata.create_all(database.engine, [mail])
+    yield database
+    database.close()
+
+
+def ask(database, to="daan@almere.example", subject="Uw link", text="Klik hier.", now=NOW):
+    with database.transaction() as session:
+        queue_mail(session, to=to, subject=subject, text=text, now=now)
+
+
+def rows(database):
+    with database.reading() as session:
+        return session.execute(select(mail).order_by(mail.c.id)).all()
+
+
+def test_a_mail_travels_in_utf_8_and_its_words_do_not_stay_in_the_database(database, server, address):
+    text = "Beste Zoë,\n\nde bijeenkomst is om half acht. ’s Avonds koffie ☕, ƒ 0.\n.\nTot dan!\n"
+    ask(database, subject="Vóór de oogst: één bijeenkomst 🌻", text=text)
+    assert send_waiting(database, post_office(address), SENDER, NOW) == 1
+    (got,) = server.handler.mails
+    assert got["Subject"] == "Vóór de oogst: één bijeenkomst 🌻"
+    assert got.get_content().replace("\r\n", "\n") == text
+    assert (got["From"], got["To"]) == (SENDER, "daan@almere.example")
+    (row,) = rows(database)
+    assert (row.sent_at, row.text, row.trouble) == (NOW, "", "")
+
+
+def test_what_was_sent_is_not_sent_again(database, server, address):
+    ask(database)
+    for minutes in range(3):
+        send_waiting(database, post_office(address), SENDER, NOW + timedelta(minutes=minutes))
+    assert len(server.handler.mails) == 1
+
+
+def test_a_mail_waits_for_the_server_with_doubling_pauses_up_to_a_day(database, server, address):
+    ask(database)
+    away, moment, pauses = post_office(f"smtp://127.0.0.1:{free_port()}"), NOW, []
+    for _ in range(14):
+        assert send_waiting(database, away, SENDER, moment) == 0
+        (row,) = rows(database)
+        pauses.append((row.next_try_at - moment) / timedelta(minutes=1))
+        assert send_waiting(database, away, SENDER, row.next_try_at - timedelta(seconds=1)) == 0
+        assert rows(database)[0].tries == row.tries, "it waits until it is due"
+        moment = row.next_try_at
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440, 1440]
+    assert "Refused" in row.trouble
+    assert send_waiting(database, post_office(address), SENDER, moment) == 1
+    assert len(server.handler.mails) == 1
+
+
+def test_a_mail_that_is_tried_in_vain_for_a_month_stays_in_the_table(database):
+    ask(database)
+    moment = NOW
+    away = post_office(f"smtp://127.0.0.1:{free_port()}")
+    for _ in range(TRIES_MAX + 2):
+        send_waiting(database, away, SENDER, moment)
+        moment = rows(database)[0].next_try_at
+    (row,) = rows(database)
+    assert (row.tries, row.sent_at, row.text) == (TRIES_MAX, None, "Klik hier.")
+    assert moment - NOW > timedelta(days=28)
+
+
+def test_one_refused_mail_does_not_hold_up_the_others(database, server, address):
+    server.handler.answer["weg@almere.example"] = "550 no such mailbox"
+    for to in ("weg@almere.example", "geen adres", "daan@almere.example"):
+        ask(database, to=to)
+    assert send_waiting(database, post_office(address), SENDER, NOW) == 1
+    gone, no_address, daan = rows(database)
+    assert "550" in gone.trouble
+    assert (gone.sent_at, no_address.sent_at, daan.sent_at) == (None, None, NOW)
+    assert no_address.trouble.startswith("ValueError")
+
+
+def test_a_server_that_is_away_is_asked_once_and_not_for_each_mail(database):
+    asked = []
+
+    def away(message):
+        asked.append(message)
+        raise Away("nobody there")
+
+    for number in range(5):
+        ask(database, to=f"deelnemer{number}@almere.example")
+    assert send_waiting(database, away, SENDER, NOW) == 0
+    assert len(asked) == 1
+    assert {row.next_try_at > NOW for row in rows(database)} == {True}
+
+
+def test_a_crash_between_sending_and_recording_repeats_the_mail_once_with_the_same_message_id(database, server, address):
+    class Died(BaseException):
+        """The process is gone."""
+
+    send = post_office(address)
+
+    def send_and_die(message):
+        send(message)
+        raise Died
+
+    ask(database)
+    with pytest.raises(Died):
+        send_waiting(database, send_and_die, SENDER, NOW)
+    assert send_waiting(database, send, SENDER, NOW) == 0, "not at once: what cannot be recorded must not be sent at every start"
+    for minutes in (1, 2, 5):
+        send_waiting(database, send, SENDER, NOW + timedelta(minutes=minutes))
+    first, second = server.handler.mails
+    assert first["Message-ID"] == second["Message-ID"]
+    assert bytes(first) == bytes(second)
+
+
+def test_two_nodes_with_one_sender_never_use_the_same_message_id():
+    letters = [
+        compose(sender=SENDER, to=to, subject="Uw link", text=text, now=NOW, place="m1")
+        for to, text in (("a@x.example", "1"), ("b@x.example", "1"), ("a@x.example", "2"))
+    ]
+    assert len({letter["Message-ID"] for letter in letters}) == 3
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\x00"])
+def test_no_header_can_be_put_into_a_subject(database, server, address, break_):
+    ask(database, subject=f"Hallo{break_}Bcc: iedereen@almere.example{break_}{break_}Andere tekst")
+    assert send_waiting(database, post_office(address), SENDER, NOW) == 1
+    (got,) = server.handler.mails
+    assert got["Bcc"] is None
+    assert got["Subject"] == "Hallo Bcc: iedereen@almere.example Andere tekst"
+    assert got.get_content().strip() == "Klik hier."
+    assert server.handler.recipients == [["daan@almere.example"]]
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "daan@almere.example\nBcc: iedereen@almere.example",
+        "daan@almere.example\r\n\r\nAndere tekst",
+        "daan@almere.example, iedereen@almere.example",
+        "Daan <daan@almere.example>",
+        "daan@almere.example\x00",
+        "@",
+        "",
+        '"@almere.example',
+    ],
+)
+def test_an_address_is_one_address_or_none(to):
+    with pytest.raises(ValueError, match="no e-mail address"):
+        compose(sender=SENDER, to=to, subject="Hallo", text="Dag", now=NOW, place="m1")
+
+
+@pytest.mark.parametrize("sender", ["Kring\nBcc: x@y.example <kring@almere.example>", "Kring\x00 <kring@almere.example>"])
+def test_no_header_can_be_put_into_the_senders_name(sender):
+    with pytest.raises(ValueError, match="expected Name"):
+        compose(sender=sender, to="daan@almere.example", subject="Hallo", text="Dag", now=NOW, place="m1")
+
+
+def test_a_server_that_says_nothing_is_away(database, monkeypatch):
+    monkeypatch.setattr("shared.mail.TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ask(database)
+        assert send_waiting(database, post_office(f"smtp://127.0.0.1:{silent.getsockname()[1]}"), SENDER, NOW) == 0
+    (row,) = rows(database)
+    assert "Timeout" in row.trouble or "timed out" in row.trouble
+
+
+def test_the_demos_post_office_keeps_each_mail_once_and_for_its_owner_only(database, tmp_path):
+    folder = tmp_path / "post"
+    ask(database, subject="Één link")
+    assert send_waiting(database, post_office(f"folder:{folder}"), SENDER, NOW) == 1
+    (file,) = folder.iterdir()
+    assert file.suffix == ".eml"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert message_from_bytes(file.read_bytes(), policy=policy.default)["Subject"] == "Één link"
