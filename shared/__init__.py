@@ -3,4 +3,7 @@
 Read in the order in which an event passes: `events` (what may leave a town), `envelope` (how it is sealed), `eventlog` (how it gets
 its place), `relay` and `bus` (how it travels), `inbox` (how it is accepted and folded), `heads` (how both sides find out what is
 missing), `feed` (how it comes down to the other towns). Beside that path: `db`, `keys`, `search`, `mail`, `login`, `web`.
+
+For programs: `api` (what an operation is), `shapes` (how values are read and written), `once` (a change asked twice), `docs` and
+`asyncapi` (the documents), `tokens` and `operations` (the pages of scripts' owners and of operators).
 """

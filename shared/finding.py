@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from shared.refusals import NotFound
 
-PAGE_SIZE, LAST_PAGE = 30, 10_000
+PAGE_SIZE, LAST_PAGE = 50, 10_000
 
 
 @dataclass

@@ -20,6 +20,8 @@ from babel.support import NullTranslations, Translations
 
 LANGUAGES = {"nl": "Nederlands", "en": "English"}
 """What a reader can choose from; the first is the house's own language."""
+_WRITTEN_AS = {"nl": "nl_NL", "en": "en_GB"}
+"""How each writes dates: English as it is read in Europe, the day before the month."""
 HERE = ZoneInfo("Europe/Amsterdam")
 """What people plan is in local wall time (design §6)."""
 
@@ -101,19 +103,23 @@ class Words:
         return _(self.text, **self.values)
 
 
+def _locale() -> str:
+    return _WRITTEN_AS[_language.get()]
+
+
 def day(value: date, *, style: str = "long") -> str:
     """A date as the reader writes it: `20 juni 2012`; `full` adds the weekday."""
-    return str(dates.format_date(value, style, locale=_language.get()))
+    return str(dates.format_date(value, style, locale=_locale()))
 
 
 def month(value: date) -> str:
     """The month, abbreviated: `jun`."""
-    return str(dates.format_date(value, "MMM", locale=_language.get())).rstrip(".")
+    return str(dates.format_date(value, "MMM", locale=_locale())).rstrip(".")
 
 
 def date_part(value: date, pattern: str) -> str:
     """A part of a date by Unicode's pattern: `EEE`, `d`, `MMM`."""
-    return str(dates.format_date(value, pattern, locale=_language.get())).rstrip(".")
+    return str(dates.format_date(value, pattern, locale=_locale())).rstrip(".")
 
 
 def clock(value: time) -> str:
@@ -129,9 +135,9 @@ def day_time(value: datetime) -> str:
 
 def ago(value: datetime, now: datetime) -> str:
     """How long ago a moment was, roundly: `3 minuten geleden`."""
-    return str(dates.format_timedelta(value - now, add_direction=True, locale=_language.get()))
+    return str(dates.format_timedelta(value - now, add_direction=True, locale=_locale()))
 
 
 def number(value: float) -> str:
     """A number as the reader writes it: `1.234`."""
-    return str(numbers.format_decimal(value, locale=_language.get()))
+    return str(numbers.format_decimal(value, locale=_locale()))

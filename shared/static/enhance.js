@@ -15,6 +15,19 @@ document.addEventListener("click", (event) => {
   for (const menu of openMenus()) if (!menu.contains(event.target)) menu.open = false;
 });
 
+// How many are ticked, on the button that saves them.
+for (const people of document.querySelectorAll("fieldset.ticks")) {
+  const words = people.closest("form")?.querySelector(".keep button span");
+  const plain = words?.textContent;
+  const count = () => {
+    const ticked = people.querySelectorAll(":checked").length;
+    words.textContent = ticked ? `${plain} (${ticked})` : plain;
+  };
+  if (!words) continue;
+  people.addEventListener("change", count);
+  window.addEventListener("pageshow", count);
+}
+
 // A second press on a slow line must not send a form twice. It may be sent again after going back, or after a while.
 document.addEventListener("submit", (event) => {
   const form = event.target;

@@ -20,14 +20,17 @@ pages = Blueprint("home", __name__)
 def today_page() -> Any:
     with reading() as session:
         circle = session.scalar(select(Circle))
+        tonight = session.scalars(
+            select(Meeting).where(Meeting.status != "cancelled", Meeting.day == today()).order_by(Meeting.starts).limit(1)
+        ).first()
         coming = session.scalars(
             select(Meeting)
-            .where(Meeting.status == "planned", Meeting.day >= today())
+            .where(Meeting.status == "planned", Meeting.day >= today(), Meeting.code != (tonight.code if tonight else ""))
             .order_by(Meeting.day, Meeting.starts)
             .limit(1)
         ).first()
         unfinished = session.scalars(
-            select(Meeting).where(Meeting.status == "planned", Meeting.day < today()).order_by(Meeting.day)
+            select(Meeting).where(Meeting.status == "planned", Meeting.day < today()).order_by(Meeting.day.desc()).limit(3)
         ).all()
         counts = {
             "members": session.scalar(select(func.count()).select_from(Member).where(Member.left_on.is_(None))) or 0,
@@ -41,10 +44,10 @@ def today_page() -> Any:
             select(LibraryLesson).order_by(LibraryLesson.shared_on.desc(), LibraryLesson.lesson).limit(5)
         ).all()
         names = town_names(session)
-    to_begin = [step for step in _first_steps(circle, counts, coming) if not step["done"]] if may("facilitator") else []
+    to_begin = [step for step in _first_steps(circle, counts, tonight or coming) if not step["done"]] if may("facilitator") else []
     return render(
         "home/today.html", circle=circle, coming=coming, unfinished=unfinished, counts=counts, elsewhere=elsewhere, names=names,
-        to_begin=to_begin,
+        to_begin=to_begin, tonight=tonight,
     )  # fmt: skip
 
 

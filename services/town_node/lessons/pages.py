@@ -156,6 +156,9 @@ def _begin_from_round(session: Session, form: LessonForm) -> None:
     entry = session.get(RoundEntry, asked("round")) if asked("round") else None
     if entry is None:
         form.initiative.data = asked("initiative")
+        told_at = session.get(Meeting, asked("meeting")) if asked("meeting") else None
+        if told_at is not None:
+            form.meeting.data, form.theme.data = told_at.code, told_at.theme or ""
         return
     answer = asked("answer") if asked("answer") in {"learned", "tips"} else "learned"
     form.body.data = getattr(entry, answer) or ""

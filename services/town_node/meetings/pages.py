@@ -16,6 +16,7 @@ from services.town_node.lessons.model import Lesson
 from services.town_node.meetings import actions
 from services.town_node.meetings.model import ANSWERS, Attendance, Meeting, NotHeldYet, RoundEntry
 from shared.events import LINE_MAX
+from shared.finding import PAGE_SIZE, count, paged
 from shared.labels import choices, label
 from shared.language import N_, Words, _, ngettext
 from shared.web import Form, flash_ok, may, naming, reading, render, require, today, transaction
@@ -122,13 +123,17 @@ def write_agenda(items: list[dict[str, Any]]) -> str:
 
 @pages.get("")
 def index() -> Any:
+    held, planned = Meeting.status == "held", Meeting.status == "planned"
     with reading() as session:
-        query = select(Meeting).where(Meeting.status != "cancelled").order_by(Meeting.day, Meeting.starts)
-        meetings = session.scalars(query).all()
-    coming = [meeting for meeting in meetings if meeting.status == "planned" and meeting.day >= today()]
-    unfinished = [meeting for meeting in meetings if meeting.status == "planned" and meeting.day < today()]
-    held = [meeting for meeting in reversed(meetings) if meeting.status == "held"]
-    return render("meetings/index.html", coming=coming, unfinished=unfinished, held=held)
+        page = paged(session, select(Meeting).where(held).order_by(Meeting.day.desc(), Meeting.code), count(session, Meeting, held))
+        coming, unfinished = [], []
+        if page.previous_url is None:  # what is to be done stands on the first page only
+            soonest = select(Meeting).where(planned).order_by(Meeting.day, Meeting.starts, Meeting.code)
+            coming = session.scalars(soonest.where(Meeting.day >= today()).limit(PAGE_SIZE)).all()
+            unfinished = session.scalars(soonest.where(Meeting.day < today()).limit(PAGE_SIZE)).all()
+    tonight = next((meeting for meeting in coming if meeting.day == today()), None)
+    coming = [meeting for meeting in coming if meeting is not tonight]
+    return render("meetings/index.html", coming=coming, unfinished=unfinished, page=page, tonight=tonight)
 
 
 @pages.route("/new", methods=["GET", "POST"])
@@ -198,7 +203,33 @@ def show(code: str) -> Any:
         silent=silent,
         lessons=lessons,
         begun=meeting.day <= today(),
+        steps=_evening_steps(meeting, told=bool(entries), learned=bool(lessons)) if may("facilitator") else [],
     )
+
+
+def _evening_steps(meeting: Meeting, *, told: bool, learned: bool) -> list[dict[str, Any]]:
+    """What the facilitator does on the evening and after it, in this order; the first that is not done is the next."""
+    if meeting.day > today() or meeting.report_published:
+        return []
+    here = {"code": meeting.code}
+    steps = [
+        {"title": _("Who came?"), "url": url_for(".hold", **here), "icon": "people", "done": meeting.status == "held"},
+        {"title": _("Write down the round"), "url": url_for(".show", _anchor="round", **here), "icon": "pencil", "done": told},
+        {
+            "title": _("Share what was learned"),
+            "url": url_for("lessons.share", meeting=meeting.code),
+            "icon": "lightbulb",
+            "done": learned,
+        },
+        {
+            "title": _("Publish the report"),
+            "url": url_for(".report", **here),
+            "icon": "journal-text",
+            "done": meeting.report_published,
+        },
+    ]
+    first = next((step for step in steps if not step["done"]), None)
+    return [step | {"state": "done" if step["done"] else "current" if step is first else ""} for step in steps]
 
 
 def _answers(entry: RoundEntry) -> list[tuple[str, str, str]]:

@@ -1,0 +1,237 @@
+"""The sites as a browser meets them: Almere's node, a node just set up, and the hub, each served by a thread of this process.
+
+The sample circles of the demo are loaded through the node's own actions, and an evening is under way on this day: somebody ticked
+who came, a garden told in the round, an older report is published. What the hub and the library of other towns show was folded by
+their own projections from the towns' logs. The clock stands still, so that a screenshot of today is the screenshot of tomorrow.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import insert
+from werkzeug.serving import make_server
+
+from deploy import sample
+from services.hub.app import create_app as create_hub
+from services.hub.config import Settings as HubSettings
+from services.hub.config import open_hub
+from services.hub.towns.joining import Town, found_association
+from services.hub.towns.people import AssociationMember
+from services.hub.worker import PROJECTIONS as NATIONAL
+from services.town_node.app import create_app as create_node
+from services.town_node.circle.actions import add_member
+from services.town_node.circle.membership import Membership, open_node
+from services.town_node.config import Settings as NodeSettings
+from services.town_node.initiatives.model import Initiative
+from services.town_node.lessons.actions import share_lesson
+from services.town_node.lessons.library import PROJECTIONS as LIBRARY
+from services.town_node.meetings.actions import hold_meeting, publish_report, tell_in_round
+from services.town_node.meetings.model import Meeting
+from shared import login
+from shared.db import Base, Database
+from shared.envelope import read_event
+from shared.eventlog import Author, open_epoch, read_head, read_log
+from shared.events import Event, TownAdmitted
+from shared.heads import received_head
+from shared.inbox import Rows
+from shared.keys import KeyPair, keep_key
+
+NOW = datetime(2015, 6, 17, 16, 30, tzinfo=UTC)
+"""Half past six in the evening, on the day of an excursion."""
+TODAY = date(2015, 6, 17)
+TOWNS = {"almere": "Almere", "dronten": "Dronten", "lelystad": "Lelystad"}
+
+
+@dataclass
+class Served:
+    """A site, where it is, and who may log in."""
+
+    app: Flask
+    url: str
+    people: dict[str, str] = field(default_factory=dict)
+    """role → code"""
+    codes: dict[str, str] = field(default_factory=dict)
+    """What a test may want to open."""
+    _cookies: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def session_cookie(self) -> str:
+        return self.app.extensions["site"].cookie
+
+    @property
+    def database(self) -> Database:
+        return self.app.extensions["site"].database
+
+    def cookie(self, role: str) -> str:
+        """The session of somebody with this role."""
+        if role not in self._cookies:
+            with self.database.transaction() as session:
+                self._cookies[role] = login.enter(session, login.make_link(session, self.people[role], NOW), NOW)
+        return self._cookies[role]
+
+
+@dataclass
+class Sites:
+    """All of them, with the same sample as the demo."""
+
+    almere: Served
+    fresh: Served
+    hub: Served
+
+    def named(self, name: str) -> Served:
+        return getattr(self, name)
+
+
+def _database(settings: Any) -> Database:
+    settings.state.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database_url)
+    Base.metadata.create_all(database.engine)
+    return database
+
+
+def _found_town(folder: Path, slug: str) -> tuple[NodeSettings, Database]:
+    """A node that has joined, without a hub to join."""
+    settings = NodeSettings(state=folder / slug, demo=True)
+    blank = _database(settings)
+    key: KeyPair = keep_key(settings.state / "town.key", slug.encode().ljust(32, b"-"))
+    author = Author(slug, key, lambda: NOW, lambda length: b"r" * length)
+    with blank.transaction() as session:
+        association = "Algemene Vereniging voor Buurtmoestuinen"
+        session.add(Membership(one=1, town=slug, name=TOWNS[slug], association=association, hub_url="", hub_key="", bus_url=""))
+        open_epoch(session, author)
+    blank.close()
+    return settings, open_node(settings)
+
+
+def _events(database: Database) -> list[Event]:
+    with database.reading() as session:
+        head = read_head(session)
+        return [told for entry in read_log(session, head.epoch, 0, 1000) if (told := read_event(entry)) is not None]
+
+
+def _fold(database: Database, projections: Any, told: dict[str, list[Event]]) -> None:
+    with database.transaction() as session:
+        for projection in projections:
+            for town, events in told.items():
+                rows = Rows()
+                for event in events:
+                    if type(event) in projection.handlers:
+                        projection.handlers[type(event)](rows, town, event)
+                rows.save(session)
+
+
+def _live_in_almere(database: Database) -> tuple[dict[str, str], dict[str, str]]:
+    """The evening, and people to log in as."""
+    with database.transaction() as session:
+        sample.almere(session, TODAY)
+        people = {
+            "facilitator": add_member(
+                session,
+                name="Fenna Facilitator",
+                email="fenna@almere.example",
+                role="facilitator",
+                phone="036 555 01 02",
+                today=TODAY,
+            ).code,
+            "member": add_member(session, name="Daan Deelnemer", email="daan@almere.example", today=TODAY).code,
+        }
+        gardens = {garden.name: garden.code for garden in session.query(Initiative)}
+        meetings = {meeting.title: meeting.code for meeting in session.query(Meeting)}
+        evening = meetings["Excursie langs tuinen in Almere"]
+        before = meetings["De buurt erbij betrekken"]
+        tell_in_round(
+            session, evening, gardens["Moestuin De Regenton"],
+            happened="Twaalf nieuwe bakken, en de buren kwamen helpen.",
+            learned="Vraag de buren met een briefje. **Bellen** werkt nog beter.",
+            next_step="Een oogstfeest in september.", circle_could="", tips="Begin klein, en begin met koffie.",
+        )  # fmt: skip
+        notes = "We begonnen buiten. Iedereen kon zijn verhaal kwijt."
+        hold_meeting(session, before, attended=15, members=sorted(people.values()), notes=notes, today=TODAY)
+        publish_report(
+            session, before, "Vijftien mensen kwamen.\n\n## Wat we leerden\n\n- Vraag het persoonlijk.\n- Vier de oogst."
+        )
+        with_all = share_lesson(
+            session, people["member"], today=TODAY, title="Vier de oogst met de hele straat", kind="success_factor",
+            theme="neighbourhood", phase="operational", initiative=gardens["Moestuin De Regenton"], meeting=before,
+            body="Soep van eigen groente, op een **lange tafel** voor het hek.\n\n1. Kies een dag.\n2. Nodig uit met een briefje.",
+        )  # fmt: skip
+        last = read_head(session).seq
+        session.execute(insert(received_head).values(id=1, cursor=last, answered_at=NOW, challenge="c"))
+    codes = {"evening": evening, "before": before, "garden": gardens["Moestuin De Regenton"], "lesson": with_all.code}
+    return people, codes | {"silent": gardens["Pluktuin Buiten"], "coming": meetings["Excursie naar Rotterdam"]}
+
+
+@contextlib.contextmanager
+def _serve(app: Flask) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    server.log = lambda *_: None
+    server.RequestHandlerClass.log_request = lambda *_: None  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        app.extensions["site"].database.close()
+
+
+@contextlib.contextmanager
+def serve_sites(folder: Path) -> Iterator[Sites]:
+    """All sites, from empty folders."""
+    with contextlib.ExitStack() as stack:
+        almere_settings, almere = _found_town(folder, "almere")
+        _dronten_settings, dronten = _found_town(folder, "dronten")
+        people, codes = _live_in_almere(almere)
+        with dronten.transaction() as session:
+            sample.dronten(session, TODAY)
+        told = {"almere": _events(almere), "dronten": _events(dronten)}
+        admitted = [TownAdmitted(town=slug, name=TOWNS[slug], key_id="k" * 12, public_key="p" * 44) for slug in told]
+        _fold(almere, LIBRARY, {"koepel": admitted, "dronten": told["dronten"]})
+        for database in (almere, dronten):
+            database.close()
+
+        fresh_settings, fresh = _found_town(folder, "lelystad")
+        with fresh.transaction() as session:
+            first = add_member(session, name="Eva Eerste", email="eva@lelystad.example", role="facilitator", today=TODAY).code
+        fresh.close()
+
+        hub_settings = HubSettings(state=folder / "hub", demo=True)
+        _database(hub_settings).close()
+        hub, _author = open_hub(hub_settings)
+        with hub.transaction() as session:
+            found_association(session)
+            session.add(AssociationMember(code="vera", name="Vera Voorbeeld", email="vera@koepel.example"))
+            for slug, name in TOWNS.items():
+                joined = NOW if slug in told else None
+                session.add(Town(slug=slug, name=name, code_hash=slug, code_until=NOW, made_at=NOW, joined_at=joined))
+        _fold(hub, NATIONAL, {"koepel": admitted, **told})
+        hub.close()
+
+        served = {}
+        for name, app in (
+            ("almere", create_node(almere_settings)),
+            ("fresh", create_node(fresh_settings)),
+            ("hub", create_hub(hub_settings)),
+        ):
+            app.extensions["site"].clock = lambda: NOW
+            served[name] = Served(app, stack.enter_context(_serve(app)))
+        served["almere"].people, served["almere"].codes = people, codes
+        served["fresh"].people = {"facilitator": first}
+        served["hub"].people = {"association": "vera"}
+        garden = next(event for event in told["almere"] if getattr(event, "name", "") == "Moestuin De Regenton")
+        lesson = next(event for event in reversed(told["almere"]) if type(event).__name__ == "LessonShared")
+        meeting = next(event for event in reversed(told["almere"]) if getattr(event, "report", ""))
+        served["hub"].codes = {"garden": garden.initiative, "lesson": lesson.lesson, "meeting": meeting.meeting}
+        other = next(event for event in told["dronten"] if type(event).__name__ == "LessonShared")
+        with served["almere"].database.transaction() as session:
+            served["almere"].codes["link"] = login.make_link(session, people["member"], NOW)
+        served["almere"].codes["elsewhere"] = other.lesson
+        yield Sites(**served)

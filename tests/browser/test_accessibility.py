@@ -1,0 +1,141 @@
+"""With the keyboard alone, without a script, with a screen reader's eyes: the ways of using a page that axe cannot judge."""
+
+import pytest
+
+from tests.browser.places import log_in
+from tests.browser.sites import serve_sites
+
+FOCUS = """() => { const one = document.activeElement, seen = [one, one.closest(".ticks .choice")];
+  return { text: (one.innerText || one.value || one.name || "").trim(), tag: one.tagName, name: one.name ?? "",
+    ring: seen.some((at) => at && ["", "::after"].some((part) => { const style = getComputedStyle(at, part || null);
+      return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2; })) }; }"""
+
+
+@pytest.fixture(scope="module")
+def own_sites(tmp_path_factory):
+    """Sites that these stories may change."""
+    with serve_sites(tmp_path_factory.mktemp("own-sites")) as served:
+        yield served
+
+
+@pytest.fixture
+def reader(new_page, own_sites):
+    """Opens a page of Almere's node: `reader("facilitator", "/meetings")`."""
+
+    def open_page(role, path, **options):
+        page = new_page(**{"reduced_motion": "reduce"} | options)
+        log_in(page.context, own_sites.almere, role, "en")
+        page.goto(own_sites.almere.url + path.format(**own_sites.almere.codes))
+        return page
+
+    return open_page
+
+
+def tab_to(page, text="", name="", most=80):
+    """Press Tab until what has the focus says this, or is the field of this name; every stop on the way must show where it is."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        here = page.evaluate(FOCUS)
+        assert here["ring"] or here["tag"] == "BODY", f"no visible focus on {here}"
+        if (text and here["text"].split("\n")[0].startswith(text)) or (name and here["name"] == name):
+            return
+    raise AssertionError(f"the keyboard does not come to {text or name!r}")
+
+
+def test_the_keyboard_alone_skips_the_menu(reader):
+    page = reader("member", "/lessons")
+    tab_to(page, "Skip to the content", most=1)
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    tab_to(page, "Share a lesson", most=1)
+
+
+def test_the_keyboard_alone_holds_an_evening(reader):
+    page = reader("facilitator", "/", width=390, height=844)
+    tab_to(page, "Who came?")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/hold")
+    for _ in range(2):
+        tab_to(page, name="members")
+        page.keyboard.press("Space")
+    assert page.locator(".keep button").inner_text() == "Save (2)"
+    tab_to(page, "Save")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: not url.endswith("/hold"))
+    assert page.get_by_role("status").inner_text().startswith("Written down.")
+    tab_to(page, "Moestuin Poort")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/round/*")
+    tab_to(page, name="learned")
+    page.keyboard.type("Ask the neighbours first.")
+    tab_to(page, "Save")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#round")
+    assert page.get_by_text("Ask the neighbours first.").is_visible()
+
+
+def test_a_menu_opens_and_closes_by_keyboard(reader):
+    page = reader("member", "/")
+    tab_to(page, "D")
+    page.keyboard.press("Enter")
+    tab_to(page, "My details", most=1)
+    page.keyboard.press("Escape")
+    assert not page.get_by_text("My details").is_visible()
+    assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with scripts", "without scripts"])
+def test_what_is_wrong_is_announced_and_led_to(reader, script):
+    page = reader("facilitator", "/meetings/new", java_script_enabled=script)
+    page.fill("[name=ends]", "18:00")
+    page.click("main form.form button[type=submit]")
+    summary = page.get_by_role("alert")
+    assert summary.get_attribute("tabindex") == "-1"
+    assert summary.evaluate("(one) => one === document.activeElement")
+    assert page.title().startswith("Not right yet: Plan a meeting")
+    page.locator(".error-summary a").first.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.name") == "title"
+    field = page.locator("[name=title]")
+    assert field.get_attribute("aria-invalid") == "true"
+    described = field.get_attribute("aria-describedby").split()
+    assert "Fill this in." in page.locator(f"#{described[-1]}").inner_text()
+    assert page.input_value("[name=ends]") == "18:00", "what was typed is kept"
+
+
+def test_everything_works_without_a_script(reader):
+    page = reader("facilitator", "/meetings/{coming}", java_script_enabled=False)
+    page.get_by_text("Cancel the meeting", exact=True).click()
+    page.get_by_role("button", name="Yes: Cancel the meeting").click()
+    assert page.get_by_role("status").inner_text() == "The meeting is cancelled."
+    page.get_by_role("link", name="Plan a meeting").click()
+    for name, value in (("title", "Evening without a script"), ("day", "2015-07-01"), ("starts", "19:30")):
+        page.fill(f"[name={name}]", value)
+    page.get_by_role("button", name="Save").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Evening without a script"
+
+
+def test_who_wants_no_movement_gets_none(reader):
+    page = reader("member", "/lessons")
+    assert page.locator(".button").first.evaluate("(one) => getComputedStyle(one).transitionDuration") in {"0s", ""}
+
+
+def test_a_printed_meeting_is_the_meeting_and_nothing_else(reader):
+    page = reader("facilitator", "/meetings/{before}")
+    page.emulate_media(media="print")
+    for gone in (".site-nav", ".site-tools", ".actions", ".back", ".fold"):
+        assert not page.locator(gone).first.is_visible(), gone
+    for kept in ("h1", ".agenda", ".prose"):
+        assert page.locator(kept).first.is_visible(), kept
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("name", ["almere", "hub"])
+def test_a_first_visit_is_light(new_page, own_sites, name):
+    """150 kB for a slow phone, with everything the first page needs."""
+    page, received = new_page(width=390), []
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    network.on("Network.loadingFinished", lambda told: received.append(told["encodedDataLength"]))
+    page.goto(own_sites.named(name).url + "/", wait_until="networkidle")
+    assert 0 < sum(received) <= 150_000, received
