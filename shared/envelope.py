@@ -187,7 +187,7 @@ def _read_header(header: bytes) -> Header:
     if says["specversion"] != "1.0":
         msg = "unknown specversion"
         raise Malformed(msg)
-    if not _is_name(says["town"]) or not _is_name(says["epoch"]) or not _is_name(says["keyid"]):
+    if not is_name(says["town"]) or not is_name(says["epoch"]) or not is_name(says["keyid"]):
         msg = "header with a bad town, epoch or keyid"
         raise Malformed(msg)
     if says["source"] != f"/towns/{says['town']}" or says["id"] != f"{says['epoch']}.{seq}":
@@ -220,8 +220,11 @@ def stored_entry(header: bytes, hashed: bytes, signature: bytes, salt: bytes | N
     return Entry(header, _header_from(_json(header, "header")), hashed, signature, salt, body)
 
 
-def _is_name(text: str) -> bool:
-    return 2 <= len(text) <= 40 and text.replace("-", "").isalnum() and text == text.lower()  # the slug's rule
+def is_name(text: Any) -> bool:
+    """Whether this can be the name of a town, an epoch, a key or a feed."""
+    return (
+        isinstance(text, str) and 2 <= len(text) <= 40 and text.replace("-", "").isalnum() and text == text.lower()
+    )  # the slug's rule
 
 
 def _hash(text: str) -> bytes:

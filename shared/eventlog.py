@@ -1,12 +1,14 @@
 """A node's own log: the truth about what it told the world (design §1, point 2).
 
 `append` gives an event its place in the log **inside the caller's transaction**, so a change and its event are committed together
-or not at all (I2). The place is the next whole number under the row lock of `head`: SQLite has one writer at a time anyway, on
-PostgreSQL `SELECT … FOR UPDATE` makes the second writer wait. That is why numbers have no gaps (I3) and become visible in their
-own order (I4): whoever sees n+1 sees n. An autoincrement would promise neither: polled under eight writers it lost 16–42 % of
-the events. Because the lock is held until the commit, `append` belongs at the end of an action.
+or not at all (I2). A node that has not joined the association yet has no log: `append` says nothing then, and joining begins the
+first epoch with the whole public state. The place is the next whole number under the row lock of `head`: SQLite has one writer at a
+time anyway, on PostgreSQL `SELECT … FOR UPDATE` makes the second writer wait. That is why numbers have no gaps (I3) and become
+visible in their own order (I4): whoever sees n+1 sees n. An autoincrement would promise neither: polled under eight writers it lost
+16–42 % of the events. Because the lock is held until the commit, `append` belongs at the end of an action.
 
-Tables: `log` (header, hash, signature), `payload` (salt, body; apart, so that it can be erased), `head` (one row per epoch).
+Tables: `log` (header, subject, hash, signature), `payload` (salt, body; apart, so that it can be erased), `head` (one row per
+epoch).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, select, update
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Moment
@@ -31,6 +33,7 @@ log = Table(
     Column("epoch", String(40), primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("header", LargeBinary, nullable=False),
+    Column("subject", String(40), nullable=False, index=True),
     Column("hash", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     Column("key_id", String(40), nullable=False),
@@ -50,24 +53,30 @@ head = Table(
     Column("number", Integer, nullable=False, unique=True),
     Column("seq", BigInteger, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    Column("key_id", String(40), nullable=False),
     Column("opened_at", Moment, nullable=False),
 )
+"""`key_id`: who may write the next entry; a process that still holds an older key is refused."""
 
 
-class NotJoined(Refusal):
-    """This node has no name, key or epoch yet: it has to join the association first."""
+class NotAuthor(Refusal):
+    """There is a log here, but this process does not hold its key: another one joined a moment ago, or the key file is gone."""
 
-    text = N_("This node has not joined the association yet. Join with the code you were given.")
+    text = N_("This node joined the association a moment ago. Please try again.")
 
 
 @dataclass(frozen=True)
 class Author:
-    """Who writes this log: the town's slug and key, with the clock and the randomness it uses (handed in, for the tests)."""
+    """Who writes this log: the town's slug and key, with the clock and the randomness it uses (handed in, for the tests).
+
+    `previous` is the key before the present one, kept until the association has heard of the change: until then it knows no other.
+    """
 
     town: str
     key: KeyPair
     now: Callable[[], datetime]
     randomness: Callable[[int], bytes]
+    previous: KeyPair | None = None
 
 
 @dataclass(frozen=True)
@@ -77,26 +86,33 @@ class Head:
     epoch: str
     seq: int
     hash: bytes
+    key_id: str = ""
 
 
-def open_epoch(session: Session, author: Author) -> str:
-    """Begin a new run of numbers, from 1. Returns the epoch's random id."""
-    epoch = author.randomness(8).hex()
+def open_epoch(session: Session, author: Author, epoch: str = "") -> str:
+    """Begin a new run of numbers, from 1, under a random id unless one is given. Returns the id."""
+    epoch = epoch or author.randomness(8).hex()
     number = (session.scalar(select(head.c.number).order_by(head.c.number.desc()).limit(1)) or 0) + 1
-    session.execute(head.insert(), {"epoch": epoch, "number": number, "seq": 0, "hash": NO_HASH, "opened_at": author.now()})
+    row = {"number": number, "seq": 0, "hash": NO_HASH, "key_id": author.key.key_id, "opened_at": author.now()}
+    session.execute(head.insert(), row | {"epoch": epoch})
     return epoch
 
 
-def append(session: Session, happened: Event) -> Head:
+def append(session: Session, happened: Event) -> Head | None:
     """Number, chain and sign an event, and store it with the caller's change. The last thing an action does.
 
-    Raises `NotJoined`; `Misfit` or `BodyTooLong` for what every receiver would refuse, before anything is committed.
+    None where nobody listens yet: the node has not joined. Raises `Misfit` or `BodyTooLong` for what every receiver would refuse,
+    before anything is committed; `NotAuthor` when another process joined meanwhile.
     """
+    session.flush()  # the change itself first: a constraint that fails must not hold the log's lock
+    last = lock_head(session)
     author = session.info.get("author")
     if not isinstance(author, Author):
-        raise NotJoined
-    session.flush()  # the change itself first: a constraint that fails must not hold the log's lock
-    last = _lock_head(session)
+        if last is not None:
+            raise NotAuthor
+        return None
+    if last is None or last.key_id != author.key.key_id:
+        raise NotAuthor
     entry = seal(
         happened,
         town=author.town,
@@ -107,39 +123,62 @@ def append(session: Session, happened: Event) -> Head:
         now=author.now(),
         salt=author.randomness(SALT_LENGTH),
     )
-    place = {"epoch": last.epoch, "seq": last.seq + 1}
-    session.execute(
-        log.insert(),
-        {
-            **place,
-            "header": entry.header,
-            "hash": entry.hash,
-            "signature": entry.signature,
-            "key_id": author.key.key_id,
-        },
-    )
-    session.execute(payload.insert(), {**place, "salt": entry.salt, "body": entry.body})
-    session.execute(update(head).where(head.c.epoch == last.epoch).values(seq=last.seq + 1, hash=entry.hash))
+    return adopt(session, entry)
+
+
+def adopt(session: Session, entry: Entry) -> Head:
+    """Enter a sealed entry at its place, which must be the next one of its epoch."""
+    says = entry.says
+    place = {"epoch": says.epoch, "seq": says.seq}
+    row = {"header": entry.header, "subject": says.subject, "hash": entry.hash, "signature": entry.signature, "key_id": says.key_id}
+    session.execute(log.insert(), place | row)
+    if entry.body is not None:
+        session.execute(payload.insert(), place | {"salt": entry.salt, "body": entry.body})
+    session.execute(update(head).where(head.c.epoch == says.epoch).values(seq=says.seq, hash=entry.hash))
     session.info["appended"] = True
     failpoint("log.appended")
-    return Head(last.epoch, last.seq + 1, entry.hash)
+    return Head(says.epoch, says.seq, entry.hash)
 
 
-def _lock_head(session: Session) -> Head:
+def lock_head(session: Session) -> Head | None:
+    """The present head, locked until the transaction ends; None before the first epoch."""
     row = session.execute(_head_query().with_for_update()).first()
-    if row is None:
-        raise NotJoined
-    return Head(row.epoch, row.seq, row.hash)
+    return None if row is None else Head(row.epoch, row.seq, row.hash, row.key_id)
 
 
 def _head_query() -> Any:
-    return select(head.c.epoch, head.c.seq, head.c.hash).order_by(head.c.number.desc()).limit(1)
+    return select(head.c.epoch, head.c.seq, head.c.hash, head.c.key_id).order_by(head.c.number.desc()).limit(1)
 
 
 def read_head(session: Session) -> Head | None:
     """The present head; None before the first epoch."""
     row = session.execute(_head_query()).first()
-    return None if row is None else Head(row.epoch, row.seq, row.hash)
+    return None if row is None else Head(row.epoch, row.seq, row.hash, row.key_id)
+
+
+def change_key(session: Session, key_id: str) -> None:
+    """From the next entry on, this key writes."""
+    last = lock_head(session)
+    if last is not None:
+        session.execute(update(head).where(head.c.epoch == last.epoch).values(key_id=key_id))
+
+
+def read_hash(session: Session, epoch: str, seq: int) -> bytes | None:
+    """The hash at this place; None if this log has no such place."""
+    found = session.scalar(select(log.c.hash).where(log.c.epoch == epoch, log.c.seq == seq))
+    return None if found is None else bytes(found)
+
+
+def has_epoch(session: Session, epoch: str) -> bool:
+    """Whether this log ever ran under that epoch."""
+    return session.scalar(select(head.c.number).where(head.c.epoch == epoch)) is not None
+
+
+def forget_payloads(session: Session, subject: str) -> int:
+    """Erase body and salt of every entry about this subject; how many there were. The chain stays whole."""
+    places = select(log.c.epoch, log.c.seq).where(log.c.subject == subject)
+    gone = session.execute(delete(payload).where(tuple_(payload.c.epoch, payload.c.seq).in_(places)))
+    return int(gone.rowcount)  # type: ignore[attr-defined]  # a delete gives a cursor result
 
 
 def read_log(session: Session, epoch: str, after: int, limit: int) -> Sequence[Entry]:

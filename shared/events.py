@@ -144,7 +144,8 @@ Name = Annotated[str, _text(f"one line of 1 to {LINE_MAX} characters", LINE_MAX,
 PublicText = Annotated[str, _text(f"a text of at most {TEXT_MAX} characters", TEXT_MAX, lines=True)]
 Theme = Annotated[str, _text("a theme: a-z, 0-9 and _", 40, least=2, pattern=r"[a-z0-9]+(_[a-z0-9]+)*", like="social_media")]
 PublicPhone = Annotated[str, _text("a telephone number", 20, least=6, pattern=r"\+?[0-9][0-9 ()-]+", like="036 555 01 02")]
-KeyText = Annotated[str, _text("base64 of a key", 88, least=8, pattern=r"[A-Za-z0-9+/_=-]+")]
+KeyText = Annotated[str, _text("base64 of a key or a signature, or a key's short name", 88, least=8, pattern=r"[A-Za-z0-9+/_=-]+")]
+HashText = Annotated[str, _text("a SHA-256 as 64 hex digits", 64, least=64, pattern=r"[0-9a-f]+")]
 Day = Annotated[
     date,
     FieldType("a day as YYYY-MM-DD", _read_day, date.isoformat, {"type": "string", "format": "date", "examples": ["2015-06-20"]}),
@@ -159,6 +160,7 @@ Clock = Annotated[
     ),
 ]
 Count = Annotated[int, _whole("a whole number from 0 to 100000", 0, 100_000)]
+Sequence = Annotated[int, _whole("a place in a log, from 0", 0, 2**53 - 1)]
 Minutes = Annotated[int, _whole("minutes, from 0 to 1440", 0, 1440)]
 Flag = Annotated[bool, FieldType("true or false", _read_flag, schema={"type": "boolean"})]
 Latitude = Annotated[int, _whole("millionths of a degree north", -90_000_000, 90_000_000)]
@@ -235,6 +237,7 @@ VOCABULARY: dict[str, type[Event]] = {}
 _NAME = re.compile(r"nl\.tuinkoepel\.([a-z_.]+)\.v([1-9][0-9]?)")
 
 
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 def event(name: str, *, about: str, audience: Audience, version: int = 1) -> Callable[[type], type]:
     """Enter a class into the vocabulary as `nl.tuinkoepel.<name>.v<version>`."""
 
@@ -520,6 +523,45 @@ class LessonWithdrawn(Event):
     lesson: Code
 
 
+# ---- The log itself (design §4): exempt from erasure, and without anything personal ---------------------------------------
+
+
+@event("epoch.opened", about="epoch", audience="all")
+class EpochOpened(Event):
+    """A town began a new run of numbers, because its log was put back from a backup or lost; the first entry of that run.
+
+    `previous` and its last place, as the association held it, say what the new run follows. The whole public state comes next.
+    """
+
+    epoch: Code
+    previous: Code
+    last: Sequence
+    last_hash: HashText
+
+
+@event("epoch.settled", about="epoch", audience="all")
+class EpochSettled(Event):
+    """The town has told its whole public state again: from here on the new run counts, and what the old one said does not."""
+
+    epoch: Code
+
+
+@event("key.rotated", about="key_id", audience="all")
+class KeyRotated(Event):
+    """The town signs with another key from the next entry on. The old key signed this header, `proof` is made with the new one."""
+
+    key_id: KeyText
+    public_key: KeyText
+    proof: KeyText
+
+
+@event("redacted", about="redacts", audience="all")
+class Redacted(Event):
+    """Forget what was ever said about this subject: bodies and salts go, here and everywhere; the chain stays whole (R34)."""
+
+    redacts: Code
+
+
 # ---- The association (its own log, slug `koepel`) --------------------------------------------------------------------------
 
 
@@ -531,3 +573,21 @@ class TownAdmitted(Event):
     name: Name
     key_id: KeyText
     public_key: KeyText
+
+
+@event("town.readmitted", about="town", audience="all")
+class TownReadmitted(TownAdmitted):
+    """A town that lost its key joined anew. What the old key signed counts up to this place of the town's log, and no further."""
+
+    epoch: Code
+    last: Sequence
+
+
+@event("key.revoked", about="town", audience="all")
+class KeyRevoked(Event):
+    """A town's key is in wrong hands: what it signed counts up to this place of the town's log, and no further."""
+
+    town: Slug
+    key_id: KeyText
+    epoch: Code
+    last: Sequence

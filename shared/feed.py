@@ -4,31 +4,31 @@ On the hub, an entry that may be forwarded gets a **national number**: gapless, 
 that its own signature is verified, because a page shows entries without their neighbours. A town pulls pages from its cursor:
 original headers, bodies and signatures, at most 500. What belongs to another audience is left out.
 
-The feed has a random id; a node whose id differs, or whose cursor lies beyond the end, starts again at 0 (accepting is idempotent).
-A page also brings the association's own entries; its `town.admitted` tells a node whose key is whose, and the node pins it.
+The feed has a random id and a chain: every number carries the hash of all before it. A node says where it is and which chain it saw
+there; when the hub cannot confirm that, one of the two was put back from a backup, and the node reads again from 0 (accepting is
+idempotent). A page also brings the association's own entries, which say whose key is whose; the node pins it.
 
 Tables: `feed` (number → place), `feed_state` (id and last number, one row), `feed_cursor` (node).
 """
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
 
 import orjson
-from sqlalchemy import BigInteger, Column, Integer, String, Table, UniqueConstraint, and_, select, update
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, UniqueConstraint, and_, func, select, update
 from sqlalchemy.orm import Session
 
-from shared.db import Base, upsert
-from shared.envelope import Entry, Malformed, from_json, read_event, signed_by, stored_entry, to_json
-from shared.events import TownAdmitted
-from shared.inbox import accept_entries, inbox, pin_key, pinned_keys
-from shared.keys import from_text
+from shared.db import Base, Moment, upsert
+from shared.envelope import Entry, Malformed, from_json, is_name, stored_entry, to_json
+from shared.inbox import KOEPEL, accept_entries, inbox
+from shared.pins import epoch_order, read_pins
+from shared.quarantine import clear_quarantine, quarantine_message, was_refused
 
 PAGE_MAX = 500
 PAGE_BYTES_MAX = 2 * 1024 * 1024
 PULLS = b"feed1"
 """What the signature on a pull is made for."""
-KOEPEL = "koepel"
-"""The association's own slug; its key is handed over at joining."""
 
 feed = Table(
     "feed",
@@ -37,6 +37,7 @@ feed = Table(
     Column("town", String(40), nullable=False),
     Column("epoch", String(40), nullable=False),
     Column("seq", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
     UniqueConstraint("town", "epoch", "seq"),
 )
 feed_state = Table(
@@ -45,13 +46,17 @@ feed_state = Table(
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("id", String(40), nullable=False),
     Column("last", BigInteger, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    Column("doubted_at", Moment),
 )
+"""`doubted_at`: a town has read what this feed does not hold, so the hub was put back; its worker begins a new feed."""
 feed_cursor = Table(
     "feed_cursor",
     Base.metadata,
     Column("one", Integer, primary_key=True, autoincrement=False),
     Column("id", String(40), nullable=False),
     Column("number", BigInteger, nullable=False),
+    Column("chain", String(64), nullable=False),
 )
 
 
@@ -61,18 +66,51 @@ feed_cursor = Table(
 def number_entries(session: Session, entries: Sequence[Entry], fresh_id: str) -> int:
     """Give these entries the next national numbers; the last number. The lock is taken here, so call it last."""
     state = session.execute(select(feed_state).with_for_update()).first()
-    last = state.last if state else 0
-    rows = [
-        {"number": last + index, "town": entry.says.town, "epoch": entry.says.epoch, "seq": entry.says.seq}
-        for index, entry in enumerate(entries, 1)
-    ]
+    last, chain = (state.last, bytes(state.chain)) if state else (0, b"")
+    rows = []
+    for entry in entries:
+        last, chain = last + 1, hashlib.sha256(chain + entry.hash).digest()
+        rows.append({"number": last, "town": entry.says.town, "epoch": entry.says.epoch, "seq": entry.says.seq, "chain": chain})
     if rows:
         session.execute(feed.insert(), rows)
     if state is None:
-        session.execute(feed_state.insert(), {"one": 1, "id": fresh_id, "last": last + len(rows)})
+        session.execute(feed_state.insert(), {"one": 1, "id": fresh_id, "last": last, "chain": chain})
     elif rows:
-        session.execute(update(feed_state).values(last=last + len(rows)))
-    return int(last + len(rows))
+        session.execute(update(feed_state).values(last=last, chain=chain))
+    return int(last)
+
+
+def renew_feed(session: Session, fresh_id: str) -> None:
+    """The hub was put back: under a new id every town reads from the beginning again."""
+    session.execute(update(feed_state).values(id=fresh_id, doubted_at=None))
+
+
+def reads_this_feed(session: Session, feed_id: str, cursor: int, chain: str, now: datetime) -> bool:
+    """Whether a town's cursor fits this feed. If not, the feed is doubted, and the hub's worker begins a new one."""
+    state = session.execute(select(feed_state)).first()
+    if state is None or feed_id != state.id or cursor == 0 or _confirms(session, cursor, chain):
+        return True
+    session.execute(update(feed_state).values(doubted_at=now))
+    return False
+
+
+def is_doubted(session: Session) -> bool:
+    """Whether some town has read what this feed does not hold."""
+    return session.scalar(select(feed_state.c.doubted_at)) is not None
+
+
+def _confirms(session: Session, cursor: int, chain: str) -> bool:
+    held = session.scalar(select(feed.c.chain).where(feed.c.number == cursor))
+    return held is not None and bytes(held).hex() == chain
+
+
+def spread_of(session: Session, town: str, epoch: str, cursor: int, reached: int) -> int:
+    """Up to which place of its log all other towns have a town's entries, when the slowest of them has read up to `reached`."""
+    place = feed.c.town == town, feed.c.epoch == epoch
+    unread = session.scalar(select(func.min(feed.c.seq)).where(*place, feed.c.number > reached))
+    if unread is not None:
+        return int(unread) - 1
+    return min(cursor, session.scalar(select(func.max(feed.c.seq)).where(*place)) or 0)
 
 
 def feed_head(session: Session) -> tuple[str, int]:
@@ -81,11 +119,13 @@ def feed_head(session: Session) -> tuple[str, int]:
     return (state.id, state.last) if state else ("", 0)
 
 
-def read_page(session: Session, after: int) -> bytes:
-    """The next page beyond `after`, as JSON."""
-    feed_id, last = feed_head(session)
+def read_page(session: Session, feed_id: str, after: int, chain: str) -> bytes:
+    """The next page beyond `after`, as JSON; `again` when the town has to begin at 0, because its cursor does not fit."""
+    held_id, last = feed_head(session)
+    if after and (feed_id != held_id or not _confirms(session, after, chain)):
+        return orjson.dumps({"v": 1, "id": held_id, "last": last, "items": [], "again": True})
     rows = session.execute(
-        select(feed.c.number, inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
+        select(feed.c.number, feed.c.chain, inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
         .join(inbox, and_(inbox.c.town == feed.c.town, inbox.c.epoch == feed.c.epoch, inbox.c.seq == feed.c.seq))
         .where(feed.c.number > after)
         .order_by(feed.c.number)
@@ -93,72 +133,99 @@ def read_page(session: Session, after: int) -> bytes:
     )
     items: list[orjson.Fragment] = []
     size = 0
-    for row in rows:
-        entry = stored_entry(row.header, row.hash, row.signature, row.salt, row.body)
-        item = orjson.dumps(to_json(entry) | {"number": row.number})
+    for number, chain_here, *parts in rows:
+        item = orjson.dumps(to_json(stored_entry(*parts)) | {"number": number, "chain": bytes(chain_here).hex()})
         size += len(item)
         if items and size > PAGE_BYTES_MAX:
             break
         items.append(orjson.Fragment(item))
-    return orjson.dumps({"v": 1, "id": feed_id, "last": last, "items": items})
+    return orjson.dumps({"v": 1, "id": held_id, "last": last, "items": items})
+
+
+def read_tail(session: Session, town: str, epoch: str, after: int) -> bytes:
+    """A town's own entries beyond a place, through to its later epochs, for a node that was put back.
+
+    An empty epoch: from the first.
+    """
+    order = select(epoch_order).where(epoch_order.c.town == town).order_by(epoch_order.c.number)
+    epochs = [row.epoch for row in session.execute(order)]
+    start = epochs.index(epoch) if epoch in epochs else 0
+    after = after if epoch in epochs else 0
+    for here in epochs[start:]:
+        rows = session.execute(
+            select(inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
+            .where(inbox.c.town == town, inbox.c.epoch == here, inbox.c.seq > after)
+            .order_by(inbox.c.seq)
+            .limit(PAGE_MAX)
+        )
+        items = [to_json(stored_entry(*row)) for row in rows]
+        if items:
+            return orjson.dumps({"v": 1, "items": items})
+        after = 0
+    return orjson.dumps({"v": 1, "items": []})
 
 
 # ---- The node's end --------------------------------------------------------------------------------------------------------
 
 
-def pull_cursor(session: Session) -> tuple[str, int]:
-    """The feed this node reads, and how far it came."""
+def pull_cursor(session: Session) -> tuple[str, int, str]:
+    """The feed this node reads, how far it came, and the chain it saw there."""
     row = session.execute(select(feed_cursor)).first()
-    return (row.id, row.number) if row else ("", 0)
+    return (row.id, row.number, row.chain) if row else ("", 0, "")
 
 
-def accept_page(session: Session, raw: bytes, own_town: str, now: Any) -> int:
+def accept_page(session: Session, raw: bytes, own_town: str, now: datetime) -> int:
     """Store what a page brings and move the cursor; how many items it had. Raises `Malformed` if it is no page.
 
-    An item that is no entry is passed over, so that one bad item does not keep the rest away.
+    An item that is no entry is kept in quarantine and passed over, so that one bad item does not keep the rest away.
     """
     try:
         page = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         msg = "feed page is no JSON"
         raise Malformed(msg) from error
-    if type(page) is not dict or page.get("v") != 1 or type(page.get("id")) is not str or type(page.get("items")) is not list:
+    if (
+        type(page) is not dict
+        or page.get("v") != 1
+        or not (page.get("id") == "" or is_name(page.get("id")))
+        or type(page.get("items")) is not list
+    ):
         msg = "not a feed page of version 1"
         raise Malformed(msg)
-    held_id, reached = pull_cursor(session)
-    if page["id"] != held_id or (type(page.get("last")) is int and page["last"] < reached):
-        reached = 0
-        if held_id:  # another feed than ours, or one that lost its end: this page was asked for with an old cursor
-            upsert(session, feed_cursor, [{"one": 1, "id": page["id"], "number": 0}])
-            return len(page["items"])
+    held_id, reached, chain = pull_cursor(session)
+    if page.get("again") is True or (held_id and page["id"] != held_id):
+        upsert(session, feed_cursor, [{"one": 1, "id": page["id"], "number": 0, "chain": ""}])
+        return 1
     entries: list[Entry] = []
     for item in page["items"][:PAGE_MAX]:
         number = item.get("number") if type(item) is dict else None
-        if type(number) is not int or number <= reached:
+        if type(number) is not int or not reached < number < 2**53:
             continue
-        reached = number
+        reached, chain = number, item.get("chain")
         try:
             entry = from_json(item)
-        except Malformed:
+        except Malformed as error:
+            quarantine_message(session, "", "malformed", str(error), orjson.dumps(item), now)
             continue
         if entry.says.town != own_town:
             entries.append(entry)
-    _pin_admitted(session, entries, now)
-    accept_entries(session, entries)
-    upsert(session, feed_cursor, [{"one": 1, "id": page["id"], "number": reached}])
+    accept_entries(session, sorted(entries, key=lambda entry: entry.says.town != KOEPEL), now)
+    if _was_refused_too_early(session, entries):
+        reached, chain = 0, ""
+    chain = chain if isinstance(chain, str) and len(chain) <= 64 and chain.isalnum() else ""
+    upsert(session, feed_cursor, [{"one": 1, "id": page["id"], "number": reached, "chain": chain}])
     return len(page["items"])
 
 
-def _pin_admitted(session: Session, entries: Sequence[Entry], now: Any) -> None:
-    """Believe the association about whose key is whose, for towns that have none pinned yet."""
-    koepel = pinned_keys(session, [KOEPEL])
-    for entry in entries:
-        key = koepel.get((entry.says.town, entry.says.key_id))
-        if key is None or entry.says.type != TownAdmitted.wire or not signed_by(entry, key):
-            continue
-        try:
-            admitted = read_event(entry)
-            if isinstance(admitted, TownAdmitted) and admitted.town != KOEPEL:
-                pin_key(session, admitted.town, admitted.key_id, from_text(admitted.public_key, 32), now)
-        except ValueError:
-            continue
+def _was_refused_too_early(session: Session, entries: Sequence[Entry]) -> bool:
+    """A town's key became known now, and entries of that town were refused before.
+
+    Then the feed is read again from the beginning.
+    """
+    named = {entry.says.subject for entry in entries if entry.says.town == KOEPEL}
+    early = [
+        town for town in sorted(named) if was_refused(session, town, "unknown_key") and read_pins(session, [town]).keys_of(town)
+    ]
+    for town in early:
+        clear_quarantine(session, town)
+    return bool(early)

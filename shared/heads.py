@@ -1,48 +1,67 @@
 """The head exchange: how a town and the association find out what is missing (design §4).
 
 The node calls over HTTPS and says, signed, how far its log goes and how far its relay came; the hub answers, signed over the
-node's nonce, how far it holds that log. This one call is heartbeat, proof of what was received, lost-tail detection (a hole can
-be seen in the middle of a log, never at its end) and gap repair: `want_from` rewinds the relay.
+node's nonce, how far it holds that log, and shows the last entry it holds. This one call is heartbeat, proof of what was received,
+lost-tail detection (a hole can be seen in the middle of a log, never at its end), gap repair (`want_from` rewinds the relay), and
+detection of a log that was put back or runs twice.
 
 The hub asks for a repeat only when its ingest saw a gap, or when two heads in a row say the same `sent` beyond what is held and
 ingest found its queue empty **between** them: a hub worker that is merely off must not make every town send its backlog again. (A
-sign of life from before the first head proves nothing: the worker may have died since, with the messages waiting on the bus.)
+sign of life from before the first head proves nothing: the worker may have died since, with the messages on the bus.) And it asks
+`REPEATS_MAX` towns at a time: a hub that lost its log would otherwise have all of them at once.
 
 Each call uses up a challenge that the hub gave before, so an old call shown again says nothing (stale → 409 and a fresh one).
+`instance` is random per start of a worker: when an earlier one calls after a later one, the node runs twice, and the town is frozen
+until the association has decided (I15).
 
 Tables: `known_head` (hub: what each town said last, and its challenge), `ingest_pulse` (hub), `received_head` (node: what the
 association holds).
 """
 
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, Integer, String, Table, select
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, String, Table, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Database, Moment, upsert
+from shared.envelope import NO_HASH
 from shared.eventlog import Author, read_head
-from shared.inbox import inbox_cursor, pinned_keys
-from shared.keys import from_text, to_text, verified
+from shared.feed import reads_this_feed, spread_of
+from shared.inbox import freeze, inbox, inbox_cursor, thaw_log
+from shared.keys import KeyPair, from_text, to_text, verified
+from shared.pins import read_pins
+from shared.quarantine import complaints_about
 from shared.relay import position, rewind
+from shared.restore import note_setback, proves_setback
 
 ASKS, ANSWERS = b"heads1", b"heads1-answer"
 """What the two signatures are made for."""
+REPEATS_MAX = 20
+"""Towns that may be sending again at one time."""
+REPEAT_LASTS = timedelta(minutes=2)
+"""How long a town that was asked to send again counts among them."""
+INSTANCES_KEPT = 50
+ANSWER_MAX = 32 * 1024
+"""Longest answer a node reads, in bytes."""
 
 known_head = Table(
     "known_head",
     Base.metadata,
     Column("town", String(40), primary_key=True),
     Column("instance", String(40), nullable=False),
+    Column("earlier", JSON, nullable=False),
     Column("epoch", String(40), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("sent", BigInteger, nullable=False),
     Column("feed_cursor", BigInteger, nullable=False),
     Column("challenge", String(64), nullable=False),
     Column("called_at", Moment),
+    Column("asked_at", Moment),
 )
+"""`earlier`: the instances before the present one; `asked_at`: when it was last asked to send again."""
 ingest_pulse = Table(
     "ingest_pulse",
     Base.metadata,
@@ -54,10 +73,15 @@ received_head = Table(
     "received_head",
     Base.metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", String(40), nullable=False),
     Column("cursor", BigInteger, nullable=False),
+    Column("everywhere", BigInteger, nullable=False),
+    Column("trouble", String(20), nullable=False),
+    Column("complaints", JSON, nullable=False),
     Column("answered_at", Moment, nullable=False),
     Column("challenge", String(64), nullable=False),
 )
+"""`everywhere`: up to which place all other towns have it too; `trouble`: why the town is frozen, if it is."""
 
 
 class NotAuthentic(Exception):  # noqa: N818  # named for its reason
@@ -66,7 +90,7 @@ class NotAuthentic(Exception):  # noqa: N818  # named for its reason
 
 @dataclass(frozen=True)
 class Call:
-    """What a node says. `sent` is its relay's position; `feed` how far it read the hub's feed."""
+    """What a node says. `sent` is its relay's position; `feed_…` how far it read the hub's feed."""
 
     town: str
     instance: str
@@ -76,13 +100,20 @@ class Call:
     sent: int
     feed_id: str
     feed_cursor: int
+    feed_chain: str
     challenge: str
     nonce: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the hub says. `cursor` is the last place it holds; `want_from` asks for a repeat from there."""
+    """What the hub says.
+
+    `status` is ok, stale (call again with this challenge) or frozen; `cursor` the last place of the call's epoch that it holds;
+    `want_from` asks for a repeat from there; `header` and `signature` are the last entry it holds of this town, as proof;
+    `quiet` says that nothing of this town can be under way on the bus any more: only then may a log that was put back go on.
+    `everywhere` is the place up to which all other towns have pulled; `complaints` is what it had to refuse.
+    """
 
     status: str
     cursor: int
@@ -90,35 +121,66 @@ class Answer:
     feed_id: str
     feed_head: int
     challenge: str
+    header: str = ""
+    signature: str = ""
+    quiet: bool = False
+    trouble: str = ""
+    everywhere: int = 0
+    complaints: list[dict[str, Any]] = field(default_factory=list)
 
 
 # ---- The node's end --------------------------------------------------------------------------------------------------------
 
 
-def ask(session: Session, author: Author, instance: str, feed: tuple[str, int]) -> tuple[bytes, bytes, str]:
-    """The call to make now: its body, its signature, and the nonce the answer must be signed over."""
+def ask(
+    session: Session, author: Author, instance: str, feed: tuple[str, int, str], key: KeyPair | None = None
+) -> tuple[bytes, bytes, str]:
+    """The call to make now: its body, its signature, and the nonce the answer must be signed over. `key`: one of `calling_keys`."""
     last = read_head(session)
-    epoch, seq, hashed = (last.epoch, last.seq, last.hash.hex()) if last else ("", 0, "")
+    epoch, seq, hashed = (last.epoch, last.seq, last.hash.hex()) if last else ("", 0, NO_HASH.hex())
     challenge = session.scalar(select(received_head.c.challenge)) or ""
     nonce = author.randomness(16).hex()
-    sent = position(session, epoch)
-    call = Call(author.town, instance, epoch, seq, hashed, sent, *feed, challenge, nonce)
+    call = Call(author.town, instance, epoch, seq, hashed, position(session, epoch), *feed, challenge, nonce)
     body = orjson.dumps(asdict(call))
-    return body, author.key.sign(ASKS, body), nonce
+    return body, (key or author.key).sign(ASKS, body), nonce
 
 
-def hear(database: Database, body: bytes, signature: str, nonce: str, hub_key: bytes, now: datetime) -> Answer:
-    """Believe the hub's answer: note what it holds, and rewind the relay if it misses something. Raises `NotAuthentic`."""
-    if not _signed(hub_key, signature, ANSWERS, nonce.encode() + body):
+def calling_keys(session: Session, author: Author) -> list[KeyPair]:
+    """The keys to sign a call with, the likelier one first; the caller tries the next when the hub does not know one.
+
+    After a rotation that is the previous key, until the association has received the place where that one ended. A backup may be
+    wrong about what was received, hence the second.
+    """
+    if author.previous is None:
+        return [author.key]
+    end = read_pins(session, [author.town]).end_of(author.town, author.previous.key_id)
+    held = session.execute(select(received_head.c.epoch, received_head.c.cursor)).first()
+    if end is None or (held is not None and (held.epoch != end[0] or held.cursor >= end[1])):
+        return [author.key, author.previous]
+    return [author.previous, author.key]
+
+
+def hear(database: Database, author: Author, body: bytes, signature: str, nonce: str, hub_key: bytes, now: datetime) -> Answer:
+    """Believe the hub's answer: note what it holds, rewind the relay if it misses something, and notice a log that was put back.
+
+    Raises `NotAuthentic`.
+    """
+    if len(body) > ANSWER_MAX or not _signed(hub_key, signature, ANSWERS, nonce.encode() + body):
         raise NotAuthentic
     answer: Answer = _read(Answer, body)
     with database.transaction() as session:
-        cursor = answer.cursor
-        if answer.status != "ok":
-            cursor = session.scalar(select(received_head.c.cursor)) or 0
-        upsert(session, received_head, [{"id": 1, "cursor": cursor, "answered_at": now, "challenge": answer.challenge}])
         last = read_head(session)
-        if last is not None and answer.want_from is not None and answer.want_from >= 1:
+        row = {
+            "id": 1, "epoch": last.epoch if last else "", "cursor": answer.cursor, "everywhere": answer.everywhere,
+            "trouble": answer.trouble[:20], "complaints": answer.complaints[:20], "answered_at": now, "challenge": answer.challenge,
+        }  # fmt: skip
+        if answer.status == "stale":  # it says nothing but the next challenge
+            before = session.execute(select(received_head)).first()
+            row = dict(before._mapping) | {"challenge": answer.challenge} if before else row  # noqa: SLF001  # SQLAlchemy's public name
+        upsert(session, received_head, [row])
+        if answer.header and proves_setback(session, author, answer.header.encode(), _bytes(answer.signature)):
+            note_setback(session, "hub", now)
+        elif last is not None and answer.want_from is not None and answer.want_from >= 1:
             rewind(session, last.epoch, answer.want_from)
     return answer
 
@@ -135,65 +197,144 @@ def answer_call(
     session: Session, author: Author, body: bytes, signature: str, feed: tuple[str, int], now: datetime, challenge: str
 ) -> tuple[bytes, bytes, bool]:
     """Answer a node: body, signature, and whether its challenge was fresh. Raises `NotAuthentic`. `challenge` is the next one."""
-    call = _read(Call, body)
-    keys = pinned_keys(session, [call.town])
-    if not any(_signed(key, signature, ASKS, body) for key in keys.values()):
+    call: Call = _read(Call, body)
+    if not any(_signed(key, signature, ASKS, body) for key in read_pins(session, [call.town]).keys_of(call.town)):
         raise NotAuthentic
     before = session.execute(select(known_head).where(known_head.c.town == call.town).with_for_update()).first()
     fresh = before is not None and bool(before.challenge) and before.challenge == call.challenge
-    held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == call.town)).first()
-    cursor = held.seq if held is not None and held.epoch == call.epoch else 0
-    want_from = _wanted(session, call, before, held, cursor) if fresh else None
-    row = {
-        "town": call.town, "instance": call.instance, "epoch": call.epoch, "seq": call.seq, "sent": call.sent,
-        "feed_cursor": call.feed_cursor, "challenge": challenge, "called_at": now,
-    }  # fmt: skip
-    if not fresh:  # an old call shown again may not change what is known, but for the challenge
-        kept = dict(before._mapping) if before is not None else row | {"seq": 0, "sent": -1, "called_at": None}  # noqa: SLF001  # SQLAlchemy's public name
-        row = kept | {"challenge": challenge}
+    answer = Answer("stale", 0, None, *feed, challenge)
+    if fresh:
+        row, answer = _heed(session, call, before, feed, now, challenge)
+    else:  # an old call shown again may not change what is known, but for the challenge
+        row = _row(call, "", [], challenge) | {"seq": 0, "sent": -1, "feed_cursor": 0}
+        row = dict(before._mapping) | {"challenge": challenge} if before is not None else row  # noqa: SLF001  # SQLAlchemy's public name
     upsert(session, known_head, [row])
-    answer = Answer("ok" if fresh else "stale", cursor, want_from, *feed, challenge)
     said = orjson.dumps(asdict(answer))
     return said, author.key.sign(ANSWERS, call.nonce.encode() + said), fresh
 
 
-def _wanted(session: Session, call: Call, before: Any, held: Any, cursor: int) -> int | None:
-    """From where the town should send again, if anything is known to be missing."""
+def _heed(
+    session: Session, call: Call, before: Any, feed: tuple[str, int], now: datetime, challenge: str
+) -> tuple[dict[str, Any], Answer]:
+    """What is known of the town after this call, and the answer to it."""
+    earlier = list(before.earlier)
+    if call.instance != before.instance:
+        if call.instance in earlier:
+            freeze(session, call.town, "two_copies", now)
+        elif before.instance:
+            earlier = [before.instance, *earlier][:INSTANCES_KEPT]
+    held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == call.town)).first()
+    cursor = held.seq if held is not None and held.epoch == call.epoch else 0
+    frozen = held is not None and held.frozen_at is not None
+    want_from = None if frozen else _wanted(session, call, before, held, cursor, now)
+    header, signature = _last_entry(session, held)
+    reads_this_feed(session, call.feed_id, call.feed_cursor, call.feed_chain, now)
+    row = _row(call, call.instance, earlier, challenge) | {"called_at": now, "asked_at": now if want_from else before.asked_at}
+    answer = Answer(
+        status="frozen" if frozen else "ok",
+        cursor=cursor,
+        want_from=want_from,
+        feed_id=feed[0],
+        feed_head=feed[1],
+        challenge=challenge,
+        header=header,
+        signature=signature,
+        quiet=before.instance == call.instance and _was_empty_since(session, before),
+        trouble=held.trouble if held is not None and frozen else "",
+        everywhere=spread_of(session, call.town, call.epoch, cursor, _slowest(session, call.town)),
+        complaints=complaints_about(session, call.town),
+    )
+    return row, answer
+
+
+def thaw(session: Session, town: str, now: datetime) -> None:
+    """The association has decided that one node speaks for this town.
+
+    Whoever calls next is that node, if need be under a new epoch.
+    """
+    thaw_log(session, town, now)
+    session.execute(update(known_head).where(known_head.c.town == town).values(instance="", earlier=[]))
+
+
+def _row(call: Call, instance: str, earlier: list[str], challenge: str) -> dict[str, Any]:
+    return {
+        "town": call.town, "instance": instance, "earlier": earlier, "epoch": call.epoch, "seq": call.seq, "sent": call.sent,
+        "feed_cursor": call.feed_cursor, "challenge": challenge, "called_at": None, "asked_at": None,
+    }  # fmt: skip
+
+
+def _was_empty_since(session: Session, before: Any) -> bool:
+    """Whether ingest has found its queue empty after the town's last call: what was sent before it has been taken, or lost."""
+    pulse = session.execute(select(ingest_pulse)).first()
+    return pulse is not None and pulse.empty and before.called_at is not None and bool(pulse.seen_at >= before.called_at)
+
+
+def _slowest(session: Session, besides: str) -> int:
+    """How far the slowest of the other towns has read the feed, by what it said last."""
+    return session.scalar(select(func.min(known_head.c.feed_cursor)).where(known_head.c.town != besides)) or 0
+
+
+def _last_entry(session: Session, held: Any) -> tuple[str, str]:
+    """The header and the signature of the last entry that is stored: the town's own word for where it was."""
+    if held is None or held.seq == 0:
+        return "", ""
+    place = inbox.c.town == held.town, inbox.c.epoch == held.epoch, inbox.c.seq == held.seq
+    row = session.execute(select(inbox.c.header, inbox.c.signature).where(*place)).first()
+    return ("", "") if row is None else (bytes(row.header).decode(), to_text(bytes(row.signature)))
+
+
+def _wanted(session: Session, call: Call, before: Any, held: Any, cursor: int, now: datetime) -> int | None:
+    """From where the town should send again, if anything is known to be missing and not too many others do so already."""
     if call.sent <= cursor:
         return None
-    if held is not None and held.gap_at is not None:
-        return cursor + 1
-    if before is None or before.called_at is None or (before.epoch, before.sent) != (call.epoch, call.sent):
+    seen_twice = (before.epoch, before.sent) == (call.epoch, call.sent) and _was_empty_since(session, before)
+    if not seen_twice and (held is None or held.gap_at is None):
         return None
-    pulse = session.execute(select(ingest_pulse)).first()
-    return cursor + 1 if pulse is not None and pulse.empty and pulse.seen_at >= before.called_at else None
+    busy = session.scalar(select(func.count()).where(known_head.c.asked_at > now - REPEAT_LASTS, known_head.c.town != call.town))
+    return cursor + 1 if (busy or 0) < REPEATS_MAX else None
+
+
+# ---- Bytes from the other side ---------------------------------------------------------------------------------------------
 
 
 def _signed(key: bytes, signature: str, context: bytes, message: bytes) -> bool:
+    return verified(key, _bytes(signature), context, message)
+
+
+def _bytes(signature: str) -> bytes:
     try:
-        return verified(key, from_text(signature, 64), context, message)
+        return from_text(signature, 64)
     except ValueError:
-        return False
+        return b""
+
+
+_KINDS: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    str: (str,),
+    bool: (bool,),
+    int | None: (int, type(None)),
+    list[dict[str, Any]]: (list,),
+}
 
 
 def _read(cls: Any, body: bytes) -> Any:
+    """A call or an answer from its bytes; members that are unknown here are passed over."""
     try:
         says = orjson.loads(body)
         made = cls(**{name: says[name] for name in cls.__dataclass_fields__})
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise NotAuthentic from error
-    for name, field in cls.__dataclass_fields__.items():
+    for name, one in cls.__dataclass_fields__.items():
         value = getattr(made, name)
-        wanted = (int,) if field.type is int else (str,) if field.type is str else (int, type(None))
-        if type(value) not in wanted or not _is_sane(value):
+        if type(value) not in _KINDS[one.type] or not _is_sane(value):
             raise NotAuthentic
     return made
 
 
 def _is_sane(value: object) -> bool:
-    return (
-        len(value) <= 128 if isinstance(value, str) else value is None or (isinstance(value, int) and -1 <= value < 2**53)
-    )  # no field of a call is longer
+    if isinstance(value, str):
+        return len(value) <= 2500 and value.isprintable()  # an entry's header is the longest
+    return value is None or isinstance(value, list) or (isinstance(value, int) and -1 <= value < 2**53)
 
 
 def signature_text(raw: bytes) -> str:

@@ -1,50 +1,54 @@
-"""The inbox: what other logs told us. Accepted first, understood later (design §1, point 5).
+"""The inbox: what other logs told us. Accepted first, understood later (design §1, point 5; `projections.py` understands).
 
-**Accept** stores verified bytes once. On the hub a message is a run of a town's log and must continue it exactly: the chain is
-checked against what is stored, and the town's cursor moves in the same transaction (`accept_messages`). On a node the feed brings
-single entries with gaps between them (what the town may not see), so each carries its own signature (`accept_entries`).
+On the hub a message is a run of a town's log and must continue it exactly: the chain is checked against what is stored, and the
+town's cursor moves in the same transaction (`accept_messages`). On a node the feed brings single entries with gaps between them
+(what the town may not see), so each carries its own signature (`accept_entries`). What fails is kept in quarantine with its reason,
+moves no cursor, and delays nobody else (I11, I12).
 
-**Apply** folds what is stored into projections, in the order of each log, and moves each projection's cursor in the transaction
-that changes its tables, so that it happens exactly once to the eye (I8) and never backwards (I9). A handler says what rows an
-event leaves behind; because every entity event carries its whole state, rows are only *put* or *dropped*, doing it twice changes
-nothing, and a batch becomes one statement per table. A handler that fails stalls that projection for that town, visibly, and
-never skips (I11). A type that is unknown here is kept, counted and passed over.
+Four kinds of events are heeded here already, because accepting depends on them: `epoch.opened` and `epoch.settled` (which run of
+numbers counts), `key.rotated` (who may sign what follows), `redacted` (which bodies may not be kept). On a node the association's
+own entries are heeded too: they say whose key is whose.
 
-`rebuild` folds everything again into emptied tables in one transaction: to readers, the commit is the swap.
+Two different entries at one place are a **fork**: the town is frozen, what is stored stays, and the other history is in quarantine
+(I13). So is a town that runs twice, or that begins a second new epoch within a day (I15). `heads.thaw` is the association's
+decision.
 
-Tables: `inbox` (entries), `inbox_cursor` (one row per log: the last place that is held; a worker that finds nothing new must not
-have looked through all there is), `pin` (whose key is whose), `projection`, `projection_cursor`.
+Tables: `inbox` (entries), `inbox_cursor` (one row per town: the last place that is held of its present epoch), `erased`.
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Index,
-    LargeBinary,
-    String,
-    Table,
-    Text,
-    delete,
-    func,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, String, Table, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Moment, upsert
-from shared.envelope import NO_HASH, Entry, Malformed, Message, read_event, signed_by, stored_entry, unpack
-from shared.events import Event
-from shared.observability import EVENTS_STORED, MESSAGES_DROPPED, facts, failpoint
+from shared.envelope import NO_HASH, Entry, Malformed, Message, read_event, signed_by, unpack
+from shared.events import (
+    EpochOpened,
+    EpochSettled,
+    KeyRevoked,
+    KeyRotated,
+    Redacted,
+    TownAdmitted,
+    TownReadmitted,
+)
+from shared.keys import from_text
+from shared.observability import facts
+from shared.pins import end_key, epoch_order, note_epoch, pin_key, proven, read_pins, replace_keys, settle_epoch
+from shared.quarantine import erase_from_quarantine, quarantine_message
 
 log = logging.getLogger(__name__)
+
+KOEPEL = "koepel"
+"""The association's own slug; its key is handed over at joining."""
+EPOCH_LEAST = timedelta(days=1)
+"""A second new epoch within this time looks like two copies of one node."""
+EVERYWHERE = "*"
+"""Under this name in `erased`, a subject is erased from every town: the association's word, for towns that are gone."""
 
 inbox = Table(
     "inbox",
@@ -53,11 +57,13 @@ inbox = Table(
     Column("epoch", String(40), primary_key=True),
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("type", String(80), nullable=False),
+    Column("subject", String(40), nullable=False),
     Column("header", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     Column("salt", LargeBinary),
     Column("body", LargeBinary),
+    Index("ix_inbox_subject", "subject"),
 )
 inbox_cursor = Table(
     "inbox_cursor",
@@ -68,62 +74,31 @@ inbox_cursor = Table(
     Column("hash", LargeBinary, nullable=False),
     Column("heard_at", Moment),
     Column("gap_at", Moment),
-    Column("trouble", Text, nullable=False, default=""),
+    Column("frozen_at", Moment),
+    Column("trouble", String(20), nullable=False, default=""),
+    Column("thawed", Boolean, nullable=False, default=False),
 )
-pin = Table(
-    "pin",
+"""`thawed`: the association decided whose word counts, so the next new epoch is believed, whatever it says that it follows."""
+erased = Table(
+    "erased",
     Base.metadata,
     Column("town", String(40), primary_key=True),
-    Column("key_id", String(40), primary_key=True),
-    Column("public_key", LargeBinary, nullable=False),
-    Column("pinned_at", Moment, nullable=False),
-)
-projection_table = Table(
-    "projection",
-    Base.metadata,
-    Column("name", String(40), primary_key=True),
-    Column("folded_with", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-)
-projection_cursor = Table(
-    "projection_cursor",
-    Base.metadata,
-    Column("projection", String(40), primary_key=True),
-    Column("town", String(40), primary_key=True),
-    Column("epoch", String(40), nullable=False),
-    Column("seq", BigInteger, nullable=False),
-    Column("stalled_at", BigInteger),
-    Column("reason", Text, nullable=False, default=""),
-    Index("ix_projection_cursor_stalled", "stalled_at"),
+    Column("subject", String(40), primary_key=True),
 )
 
-
-# ---- Whose key is whose ----------------------------------------------------------------------------------------------------
-
-
-def pin_key(session: Session, town: str, key_id: str, public: bytes, now: datetime) -> bool:
-    """Remember a town's first key. A different one later is refused here: that takes a rotation. Returns whether it is pinned."""
-    held = session.execute(select(pin.c.key_id, pin.c.public_key).where(pin.c.town == town)).all()
-    if not held:
-        session.execute(pin.insert(), {"town": town, "key_id": key_id, "public_key": public, "pinned_at": now})
-        return True
-    return any(row.key_id == key_id and bytes(row.public_key) == public for row in held)
-
-
-def pinned_keys(session: Session, towns: Iterable[str]) -> dict[tuple[str, str], bytes]:
-    """(town, key id) → public key."""
-    rows = session.execute(select(pin.c.town, pin.c.key_id, pin.c.public_key).where(pin.c.town.in_(list(towns))))
-    return {(row.town, row.key_id): bytes(row.public_key) for row in rows}
-
-
-# ---- Accept ----------------------------------------------------------------------------------------------------------------
-
-Verdict = Literal["stored", "known", "ahead", "malformed", "unknown_key", "bad_signature", "broken_chain", "forked", "other_epoch"]
+Verdict = Literal[
+    "stored", "known", "ahead", "frozen",
+    "malformed", "unknown_key", "ended_key", "bad_signature", "broken_chain", "forked", "other_epoch",
+]  # fmt: skip
+KEPT: frozenset[Verdict] = frozenset(
+    ["malformed", "unknown_key", "ended_key", "bad_signature", "broken_chain", "forked", "other_epoch"]
+)
+"""What goes into quarantine. The rest is stored, or comes again by itself."""
 
 
 @dataclass
 class Outcome:
-    """What became of a message. `stored` counts new entries; anything but stored, known and ahead failed verification."""
+    """What became of a message. `stored` counts new entries."""
 
     verdict: Verdict
     town: str = ""
@@ -131,358 +106,329 @@ class Outcome:
     reason: str = ""
 
 
-def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> list[Outcome]:
-    """Store what is new in these messages, in one transaction; an outcome for each. Acknowledge them after its commit.
+def _new_cursor(town: str, epoch: str) -> dict[str, Any]:
+    return {
+        "town": town, "epoch": epoch, "seq": 0, "hash": NO_HASH, "heard_at": None, "gap_at": None, "frozen_at": None, "trouble": "",
+        "thawed": False,
+    }  # fmt: skip
 
-    What fails verification is logged with its reason and dropped; it neither moves a cursor nor keeps others from being stored.
-    """
-    outcomes: list[Outcome] = []
-    opened: list[tuple[Outcome, Message]] = []
+
+class _Store:
+    """One transaction's work on some towns' entries: what is known of them, and the rows that are to be written."""
+
+    def __init__(self, session: Session, towns: Iterable[str], now: datetime) -> None:
+        self.session, self.now, self.towns = session, now, sorted(set(towns))
+        self.pins = read_pins(session, self.towns)
+        query = select(inbox_cursor).where(inbox_cursor.c.town.in_(self.towns)).order_by(inbox_cursor.c.town)
+        self.cursors = {row.town: dict(row._mapping) for row in session.execute(query.with_for_update())}  # noqa: SLF001  # SQLAlchemy's public name
+        gone = session.execute(select(erased.c.town, erased.c.subject).where(erased.c.town.in_([*self.towns, EVERYWHERE])))
+        self.erased = {(row.town, row.subject) for row in gone}
+        self.rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Store this entry, without its body if that was erased, and heed what it says about the log itself."""
+        says = entry.says
+        kept = not ({(says.town, says.subject), (EVERYWHERE, says.subject)} & self.erased) or says.type in _EXEMPT
+        self.rows[says.town, says.epoch, says.seq] = {
+            "town": says.town, "epoch": says.epoch, "seq": says.seq, "type": says.type[:80], "subject": says.subject[:40],
+            "header": entry.header, "hash": entry.hash, "signature": entry.signature,
+            "salt": entry.salt if kept else None, "body": entry.body if kept else None,
+        }  # fmt: skip
+        if says.type in _HEEDED:
+            self._heed(entry)
+
+    def stored_hashes(self, places: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str, int], bytes]:
+        """The hashes at these places, as far as they are taken."""
+        found = {place: self.rows[place]["hash"] for place in places if place in self.rows}
+        place = tuple_(inbox.c.town, inbox.c.epoch, inbox.c.seq)
+        for start in range(0, len(places), 200):
+            query = select(*place.clauses, inbox.c.hash).where(place.in_(places[start : start + 200]))
+            found |= {(row.town, row.epoch, row.seq): bytes(row.hash) for row in self.session.execute(query)}
+        return found
+
+    def know_epoch(self, town: str, epoch: str) -> None:
+        """A log is heard of for the first time.
+
+        Its first epoch counts from the beginning. One that was never opened counts least.
+        """
+        if self.pins.number_of(town, epoch) is None:
+            first = not any(whose == town for whose, _ in self.pins.numbers)
+            note_epoch(self.session, town, epoch, 1 if first else 0, self.now, 0)
+            self.pins = read_pins(self.session, self.towns)
+
+    def freeze(self, town: str, trouble: str) -> None:
+        """This town stands still until the association has decided."""
+        cursor = self.cursors[town]
+        if cursor["frozen_at"] is None:
+            cursor.update(frozen_at=self.now, trouble=trouble, moved=True)
+            log.error("inbox.frozen", extra=facts(town=town, trouble=trouble))
+
+    def save(self) -> None:
+        """Write it all, in one statement per table."""
+        if self.rows:
+            self.session.execute(inbox.insert(), list(self.rows.values()))
+        moved = [cursor for cursor in self.cursors.values() if cursor.pop("moved", False)]
+        upsert(self.session, inbox_cursor, sorted(moved, key=lambda cursor: str(cursor["town"])))
+
+    def _heed(self, entry: Entry) -> None:
+        says = entry.says
+        try:
+            happened = read_event(entry)
+        except ValueError:
+            return  # a projection will stall on it, visibly; for accepting it says nothing
+        if isinstance(happened, EpochOpened) and says.seq == 1 and happened.epoch == says.epoch:
+            if self.pins.number_of(says.town, says.epoch) is None:
+                before = self.pins.number_of(says.town, happened.previous)
+                note_epoch(self.session, says.town, says.epoch, (before or 0) + 1, self.now, None)
+        elif isinstance(happened, EpochSettled) and happened.epoch == says.epoch:
+            settle_epoch(self.session, says.town, says.epoch, says.seq)
+        elif isinstance(happened, KeyRotated):
+            public = proven(entry, happened)
+            if public is not None:
+                replace_keys(self.session, says.town, public, says.epoch, says.seq, self.now)
+        elif isinstance(happened, Redacted):
+            self._erase(EVERYWHERE if says.town == KOEPEL else says.town, happened.redacts)
+        elif says.town == KOEPEL and isinstance(happened, TownAdmitted | KeyRevoked):
+            self._believe_association(happened)
+        self.pins = read_pins(self.session, self.towns)
+
+    def _believe_association(self, happened: TownAdmitted | KeyRevoked) -> None:
+        """Whose key is whose. The hub heard it already when it admitted the town; saying it again changes nothing."""
+        if isinstance(happened, KeyRevoked):
+            end_key(self.session, happened.town, happened.key_id, happened.epoch, happened.last)
+            return
+        try:
+            public = from_text(happened.public_key, 32)
+        except ValueError:
+            return
+        if happened.town == KOEPEL:
+            return
+        if isinstance(happened, TownReadmitted):
+            replace_keys(self.session, happened.town, public, happened.epoch, happened.last, self.now)
+        else:
+            pin_key(self.session, happened.town, public, self.now)
+
+    def _erase(self, town: str, subject: str) -> None:
+        upsert(self.session, erased, [{"town": town, "subject": subject}])
+        self.erased.add((town, subject))
+        for row in self.rows.values():
+            if row["subject"] == subject and town in {row["town"], EVERYWHERE} and row["type"] not in _EXEMPT:
+                row.update(salt=None, body=None)
+        erase_stored(self.session, town, subject)
+
+
+_EXEMPT = frozenset(cls.wire for cls in (EpochOpened, EpochSettled, KeyRotated, KeyRevoked, Redacted))
+"""Types that erasure passes by: without them a log cannot be followed, and they carry nothing personal."""
+_HEEDED = _EXEMPT | {TownAdmitted.wire, TownReadmitted.wire}
+"""Types that accepting depends on."""
+
+
+def erase_stored(session: Session, town: str, subject: str) -> None:
+    """Body and salt of everything that is stored about this subject go, from the quarantine too."""
+    whose = () if town == EVERYWHERE else (inbox.c.town == town,)
+    session.execute(
+        update(inbox).where(inbox.c.subject == subject, inbox.c.type.not_in(_EXEMPT), *whose).values(salt=None, body=None)
+    )
+    erase_from_quarantine(session, None if town == EVERYWHERE else town, subject)
+
+
+# ---- Messages from the bus -------------------------------------------------------------------------------------------------
+
+
+def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> list[Outcome]:
+    """Store what is new in these messages, in one transaction; an outcome for each. Acknowledge them after its commit."""
+    outcomes: list[tuple[Outcome, Message | None]] = []
     for raw in raws:
         try:
-            message = unpack(raw)
+            opened = unpack(raw)
         except Malformed as error:
-            outcomes.append(Outcome("malformed", reason=str(error)))
-            continue
-        outcomes.append(Outcome("known", message.town))
-        opened.append((outcomes[-1], message))
-    towns = {message.town for _, message in opened}
-    keys = pinned_keys(session, towns)
-    cursors = _lock_cursors(session, towns)
-    rows: list[dict[str, Any]] = []
-    for outcome, message in opened:
-        _judge(session, outcome, message, keys, cursors, rows, now)
-    if rows:
-        session.execute(inbox.insert(), rows)
-    upsert(session, inbox_cursor, [cursors[town] for town in sorted(cursors) if cursors[town].pop("moved", False)])
-    for outcome in outcomes:
+            outcomes.append((Outcome("malformed", reason=str(error)), None))
+        else:
+            outcomes.append((Outcome("known", opened.town), opened))
+    store = _Store(session, {message.town for _, message in outcomes if message}, now)
+    for outcome, message in outcomes:
+        if message is not None:
+            _judge(store, outcome, message)
+    store.save()
+    for (outcome, _), raw in zip(outcomes, raws, strict=True):
+        if outcome.verdict in KEPT:
+            known = outcome.town if outcome.verdict != "unknown_key" or store.pins.keys_of(outcome.town) else ""
+            quarantine_message(session, known, outcome.verdict, outcome.reason, raw, now)
         _report(outcome)
-    return outcomes
+    return [outcome for outcome, _ in outcomes]
 
 
-def _lock_cursors(session: Session, towns: set[str]) -> dict[str, dict[str, Any]]:
-    query = select(inbox_cursor).where(inbox_cursor.c.town.in_(sorted(towns))).order_by(inbox_cursor.c.town)
-    return {row.town: dict(row._mapping) for row in session.execute(query.with_for_update())}  # noqa: SLF001  # SQLAlchemy's public name
-
-
-def _new_cursor(town: str, epoch: str) -> dict[str, Any]:
-    return {"town": town, "epoch": epoch, "seq": 0, "hash": NO_HASH, "gap_at": None, "heard_at": None, "trouble": ""}
-
-
-def _judge(
-    session: Session,
-    outcome: Outcome,
-    message: Message,
-    keys: dict[tuple[str, str], bytes],
-    cursors: dict[str, dict[str, Any]],
-    rows: list[dict[str, Any]],
-    now: datetime,
-) -> None:
-    key = keys.get((message.town, message.key_id))
+def _judge(store: _Store, outcome: Outcome, message: Message) -> None:
+    town, first, last = message.town, message.entries[0].says.seq, message.entries[-1].says.seq
+    key = store.pins.key_for(town, message.key_id, message.epoch, last)
     if key is None:
-        outcome.verdict, outcome.reason = "unknown_key", f"key {message.key_id} is not pinned for this town"
+        ended = store.pins.has_ended(town, message.key_id)
+        outcome.verdict = "ended_key" if ended else "unknown_key"
+        outcome.reason = f"key {message.key_id} {'counts no longer' if ended else 'is not pinned for this town'}"
         return
     if not signed_by(message.entries[-1], key):
         outcome.verdict, outcome.reason = "bad_signature", "the last signature is not this key's"
         return
-    cursor = cursors.setdefault(message.town, _new_cursor(message.town, message.epoch))
-    if cursor["epoch"] != message.epoch:
-        outcome.verdict, outcome.reason = "other_epoch", f"epoch {message.epoch}, but {cursor['epoch']} is open"
+    cursor = store.cursors.setdefault(town, _new_cursor(town, message.epoch))
+    if cursor["frozen_at"] is not None:
+        outcome.verdict, outcome.reason = "frozen", cursor["trouble"]
+        cursor.update(gap_at=store.now, moved=True)  # after the thaw it has to come again
         return
-    first, known = message.entries[0].says.seq, cursor["seq"]
+    if not cursor["epoch"]:  # frozen before anything of it had arrived
+        cursor.update(epoch=message.epoch)
+    if cursor["epoch"] != message.epoch and not _turns_page(store, outcome, message, cursor):
+        return
+    if cursor["seq"] == 0 and _opening(message) is None:
+        store.know_epoch(town, message.epoch)
+    known = cursor["seq"]
     if first > known + 1:
         # Dropped, not kept: the head exchange brings it again from the right place.
         outcome.verdict, outcome.reason = "ahead", f"{first} came, {known + 1} is missing"
-        cursor.update(gap_at=now, moved=True)
+        cursor.update(gap_at=store.now, moved=True)
         return
     old = [entry for entry in message.entries if entry.says.seq <= known]
     fresh = message.entries[len(old) :]
-    if _differs(session, message, old, rows):
+    if _differs(store, old):
         outcome.verdict, outcome.reason = "forked", f"another history than the stored one, between {first} and {known}"
+        store.freeze(town, "forked")
         return
     if not fresh:
         return
     if fresh[0].says.prevhash != bytes(cursor["hash"]):
         outcome.verdict, outcome.reason = "broken_chain", f"{fresh[0].says.seq} does not continue what is stored"
         return
-    rows.extend(_row(entry) for entry in fresh)
-    cursor.update(seq=fresh[-1].says.seq, hash=fresh[-1].hash, heard_at=now, gap_at=None, moved=True)
+    for entry in fresh:
+        store.add(entry)
+    cursor.update(seq=fresh[-1].says.seq, hash=fresh[-1].hash, heard_at=store.now, gap_at=None, moved=True)
     outcome.verdict, outcome.stored = "stored", len(fresh)
 
 
-def _differs(session: Session, message: Message, old: Sequence[Entry], unsaved: list[dict[str, Any]]) -> bool:
-    """Whether any of these entries differs from what is stored at its place."""
+def _opening(message: Message) -> EpochOpened | None:
+    """What the message says about the epoch that it begins, if it begins one."""
+    first = message.entries[0]
+    if first.says.seq != 1 or first.says.type != EpochOpened.wire:
+        return None
+    try:
+        happened = read_event(first)
+    except ValueError:
+        return None
+    return happened if isinstance(happened, EpochOpened) and happened.epoch == message.epoch else None
+
+
+def _turns_page(store: _Store, outcome: Outcome, message: Message, cursor: dict[str, Any]) -> bool:
+    """The message is of another epoch than the town's present one.
+
+    Whether it rightly begins a new one, to which the cursor then goes.
+    """
+    town, present = message.town, cursor["epoch"]
+    here = store.pins.number_of(town, message.epoch)
+    if here is not None and here <= (store.pins.number_of(town, present) or 0):
+        if _differs(store, message.entries):
+            outcome.verdict, outcome.reason = "other_epoch", f"epoch {message.epoch} was closed"
+        return False
+    opened = _opening(message)
+    if opened is None:
+        # Dropped: the head exchange brings the new epoch from its beginning.
+        outcome.verdict, outcome.reason = "ahead", f"epoch {message.epoch} is not opened yet"
+        cursor.update(gap_at=store.now, moved=True)
+        return False
+    follows = store.pins.number_of(town, opened.previous)
+    knows_all = opened.previous == present and (
+        opened.last > cursor["seq"] or (opened.last == cursor["seq"] and opened.last_hash == bytes(cursor["hash"]).hex())
+    )
+    if not knows_all and follows is not None and not cursor["thawed"]:
+        outcome.verdict, outcome.reason = "forked", f"epoch {message.epoch} does not follow what is stored"
+        store.freeze(town, "two_copies" if opened.previous != present else "forked")
+        return False
+    begun = store.session.execute(
+        select(epoch_order.c.number, epoch_order.c.opened_at).where(epoch_order.c.town == town, epoch_order.c.epoch == present)
+    ).first()
+    if begun is not None and begun.number > 1 and store.now - begun.opened_at < EPOCH_LEAST:
+        outcome.verdict, outcome.reason = "forked", "a second new epoch within a day"
+        store.freeze(town, "second_epoch")
+        return False
+    cursor.update(epoch=message.epoch, seq=0, hash=NO_HASH, gap_at=None, thawed=False, moved=True)
+    return True
+
+
+def _differs(store: _Store, old: Sequence[Entry]) -> bool:
+    """Whether any of these entries is not what is stored at its place."""
     if not old:
         return False
-    stored = {
-        row.seq: bytes(row.hash)
-        for row in session.execute(
-            select(inbox.c.seq, inbox.c.hash).where(
-                inbox.c.town == message.town,
-                inbox.c.epoch == message.epoch,
-                inbox.c.seq.between(old[0].says.seq, old[-1].says.seq),
-            )
-        )
-    }
-    stored |= {row["seq"]: row["hash"] for row in unsaved if (row["town"], row["epoch"]) == (message.town, message.epoch)}
-    return any(stored[entry.says.seq] != entry.hash for entry in old)
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    says = entry.says
-    return {
-        "town": says.town, "epoch": says.epoch, "seq": says.seq, "type": says.type[:80], "header": entry.header,
-        "hash": entry.hash, "signature": entry.signature, "salt": entry.salt, "body": entry.body,
-    }  # fmt: skip
+    places = [(entry.says.town, entry.says.epoch, entry.says.seq) for entry in old]
+    stored = store.stored_hashes(places)
+    return any(stored.get(place) != entry.hash for place, entry in zip(places, old, strict=True))
 
 
 def _report(outcome: Outcome) -> None:
-    if outcome.verdict == "stored":
-        EVENTS_STORED.inc(outcome.stored)
-    elif outcome.verdict != "known":
-        MESSAGES_DROPPED.labels(outcome.verdict).inc()
+    if outcome.verdict not in {"stored", "known"}:
         about = facts(town=outcome.town, verdict=outcome.verdict, reason=outcome.reason)
-        log.log(logging.INFO if outcome.verdict == "ahead" else logging.WARNING, "inbox.dropped", extra=about)
+        log.log(logging.INFO if outcome.verdict in {"ahead", "frozen"} else logging.WARNING, "inbox.dropped", extra=about)
 
 
-def accept_entries(session: Session, entries: Sequence[Entry]) -> int:
+def freeze(session: Session, town: str, trouble: str, now: datetime) -> None:
+    """A town stands still from now on, because of what a head exchange showed."""
+    store = _Store(session, [town], now)
+    store.cursors.setdefault(town, _new_cursor(town, ""))
+    store.freeze(town, trouble)
+    store.save()
+
+
+def thaw_log(session: Session, town: str, now: datetime) -> None:
+    """This town's messages are heard again, and it may begin a new epoch at once. `heads.thaw` is the whole decision."""
+    session.execute(
+        update(inbox_cursor).where(inbox_cursor.c.town == town).values(frozen_at=None, trouble="", gap_at=None, thawed=True)
+    )
+    session.execute(update(epoch_order).where(epoch_order.c.town == town).values(opened_at=now - EPOCH_LEAST))
+
+
+# ---- Entries from the feed -------------------------------------------------------------------------------------------------
+
+
+def accept_entries(session: Session, entries: Sequence[Entry], now: datetime) -> int:
     """Store single entries from the feed, each by its own signature; returns how many were new.
 
-    One that is not signed by a pinned key of its town is logged and passed over: the hub cannot put words into a town's mouth.
+    One that is not signed by a pinned key of its town, or that differs from what is held, goes into quarantine and is passed over:
+    the hub cannot put words into a town's mouth.
     """
-    keys = pinned_keys(session, {entry.says.town for entry in entries})
-    rows = []
+    store = _Store(session, {entry.says.town for entry in entries} | _named_by_association(entries), now)
+    held = store.stored_hashes([(entry.says.town, entry.says.epoch, entry.says.seq) for entry in entries])
+    before = len(store.rows)
     for entry in entries:
-        key = keys.get((entry.says.town, entry.says.key_id))
-        if key is None or not signed_by(entry, key):
-            _report(
-                Outcome(
-                    "unknown_key" if key is None else "bad_signature",
-                    entry.says.town,
-                    reason=f"feed entry {entry.says.seq}",
-                )
-            )
-            continue
-        rows.append(_row(entry))
-    places = [(row["town"], row["epoch"], row["seq"]) for row in rows]
-    held = set()
-    for start in range(0, len(places), 200):
-        place = tuple_(inbox.c.town, inbox.c.epoch, inbox.c.seq)
-        held |= {tuple(row) for row in session.execute(select(*place.clauses).where(place.in_(places[start : start + 200])))}
-    new = {place: row for place, row in zip(places, rows, strict=True) if place not in held}
-    if new:
-        session.execute(inbox.insert(), list(new.values()))
-        _move_cursors(session, new.values())
-        EVENTS_STORED.inc(len(new))
-    return len(new)
+        says = entry.says
+        place = (says.town, says.epoch, says.seq)
+        key = store.pins.key_for(says.town, says.key_id, says.epoch, says.seq)
+        verdict: Verdict = "stored"
+        if key is None:
+            verdict = "ended_key" if store.pins.has_ended(says.town, says.key_id) else "unknown_key"
+        elif not signed_by(entry, key):
+            verdict = "bad_signature"
+        elif place in held:
+            verdict = "known" if held[place] == entry.hash else "forked"
+        if verdict == "stored":
+            if says.type != EpochOpened.wire:
+                store.know_epoch(says.town, says.epoch)
+            store.add(entry)
+            held[place] = entry.hash
+            _move(store, entry)
+        elif verdict != "known":
+            reason = f"feed entry {says.seq} of epoch {says.epoch}"
+            quarantine_message(session, says.town, verdict, reason, entry.header + b"\n" + (entry.body or b""), now)
+            _report(Outcome(verdict, says.town, reason=reason))
+    fresh = len(store.rows) - before
+    store.save()
+    return fresh
 
 
-def _move_cursors(session: Session, rows: Iterable[dict[str, Any]]) -> None:
-    """The last place held of each log, when single entries were stored."""
-    cursors = _lock_cursors(session, {row["town"] for row in rows})
-    for row in rows:
-        cursor = cursors.setdefault(row["town"], _new_cursor(row["town"], row["epoch"]))
-        if row["epoch"] != cursor["epoch"] or row["seq"] > cursor["seq"]:
-            cursor.update(epoch=row["epoch"], seq=row["seq"], hash=row["hash"])
-    upsert(session, inbox_cursor, list(cursors.values()))
+def _named_by_association(entries: Sequence[Entry]) -> set[str]:
+    """The towns of which the association says in these entries whose key is theirs."""
+    return {entry.says.subject for entry in entries if entry.says.town == KOEPEL and entry.says.type in _HEEDED}
 
 
-# ---- Apply -----------------------------------------------------------------------------------------------------------------
-
-
-class Rows:
-    """The rows a batch of events leaves behind, gathered per table; the last word on a key wins."""
-
-    def __init__(self) -> None:
-        self._tables: dict[Table, dict[tuple[Any, ...], dict[str, Any] | None]] = defaultdict(dict)
-
-    def put(self, model: Any, **values: Any) -> None:
-        """This row is there, so. Every column that has no default is named."""
-        table = model.__table__ if hasattr(model, "__table__") else model
-        self._tables[table][tuple(values[column.key] for column in table.primary_key)] = values
-
-    def drop(self, model: Any, **key: Any) -> None:
-        """No row with this key."""
-        table = model.__table__ if hasattr(model, "__table__") else model
-        self._tables[table][tuple(key[column.key] for column in table.primary_key)] = None
-
-    def take(self, later: "Rows") -> None:
-        """Add what another one gathered after this one."""
-        for table, by_key in later._tables.items():  # noqa: SLF001  # its own kind
-            self._tables[table].update(by_key)
-
-    def save(self, session: Session) -> None:
-        """Write what was gathered: one deleting and one upserting statement per table."""
-        for table, by_key in self._tables.items():
-            gone = [key for key, row in by_key.items() if row is None]
-            for start in range(0, len(gone), 200):
-                session.execute(delete(table).where(tuple_(*table.primary_key.columns).in_(gone[start : start + 200])))
-            upsert(session, table, [row for row in by_key.values() if row is not None])
-
-
-Handler = Callable[[Rows, str, Any], None]
-
-
-@dataclass
-class Projection:
-    """Tables that are folded from others' events, with the handlers that fold them.
-
-    A handler is `def effect(rows, town, event)`, entered with `@projection.on(EventClass, …)`; it must not look at the database.
-    `follows(town)` limits it to some logs (a node's library leaves out its own town).
-    """
-
-    name: str
-    tables: Sequence[Any]
-    handlers: dict[type[Event], Handler] = field(default_factory=dict)
-
-    def on(self, *happened: type[Event]) -> Callable[[Handler], Handler]:
-        def enter(handler: Handler) -> Handler:
-            for cls in happened:
-                self.handlers[cls] = handler
-            return handler
-
-        return enter
-
-    @property
-    def folded_with(self) -> str:
-        """What it understands; when that changes, it is rebuilt."""
-        columns = [f"{table.name}({','.join(table.columns.keys())})" for table in map(_table, self.tables)]
-        return " ".join(sorted(cls.wire for cls in self.handlers)) + " | " + " ".join(columns)
-
-
-def _table(model: Any) -> Table:
-    table: Table = model.__table__ if hasattr(model, "__table__") else model
-    return table
-
-
-APPLY_MAX = 2000
-"""Entries of one log that are folded in one transaction."""
-
-
-def apply(session: Session, projections: Sequence[Projection], limit: int = APPLY_MAX) -> int:
-    """Fold the next stored entries into the projections, at most so many per log; returns how many entries were looked at."""
-    cursors = {(row.projection, row.town): row for row in session.execute(select(projection_cursor).with_for_update())}
-    stalled = {key for key, row in cursors.items() if row.stalled_at is not None}
-    looked = 0
-    rows = {projection.name: Rows() for projection in projections}
-    moved: dict[tuple[str, str], dict[str, Any]] = {}
-    for town, epoch, last in session.execute(select(inbox_cursor.c.town, inbox_cursor.c.epoch, inbox_cursor.c.seq)).all():
-        here = [
-            (projection, cursors[key].seq if key in cursors else 0)
-            for projection in projections
-            if (key := (projection.name, town)) not in stalled
-        ]
-        start = min((seq for _, seq in here), default=last)
-        if start >= last:
-            continue
-        entries = _stored(session, town, epoch, start, limit)
-        looked += len(entries)
-        for projection, done in here:
-            fresh = [entry for entry in entries if entry[0] > done]
-            if fresh:
-                moved[projection.name, town] = _fold(projection, rows[projection.name], town, epoch, done, fresh)
-    for gathered in rows.values():
-        gathered.save(session)
-    upsert(session, projection_cursor, list(moved.values()))
-    if moved:
-        session.execute(
-            update(projection_table)
-            .where(projection_table.c.name.in_({name for name, _ in moved}))
-            .values(version=projection_table.c.version + 1)
-        )
-    return looked
-
-
-Read = tuple[int, Event | None, Exception | None]
-"""A place in a log, and what happened there; None if that was erased or is unknown here; or why it cannot be read."""
-
-
-def _stored(session: Session, town: str, epoch: str, after: int, limit: int) -> list[Read]:
-    query = (
-        select(inbox.c.seq, inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
-        .where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq > after)
-        .order_by(inbox.c.seq)
-        .limit(limit)
-    )
-    read: list[Read] = []
-    for seq, *parts in session.execute(query):
-        try:
-            read.append((seq, read_event(stored_entry(*parts)), None))
-        except ValueError as error:
-            read.append((seq, None, error))
-    return read
-
-
-def _fold(projection: Projection, rows: Rows, town: str, epoch: str, done: int, fresh: Sequence[Read]) -> dict[str, Any]:
-    """Hand the events to their handlers in order; the cursor that results, stalled before the first that failed."""
-    cursor = {
-        "projection": projection.name,
-        "town": town,
-        "epoch": epoch,
-        "seq": done,
-        "stalled_at": None,
-        "reason": "",
-    }
-    for seq, happened, unreadable in fresh:
-        try:
-            if unreadable is not None:
-                raise unreadable
-            handler = projection.handlers.get(type(happened)) if happened is not None else None
-            if handler is not None:
-                effect = Rows()  # apart, so that nothing is left of a handler that fails halfway
-                handler(effect, town, happened)
-                rows.take(effect)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            log.exception("projection.stalled", extra=facts(projection=projection.name, town=town, seq=seq))
-            return cursor | {"stalled_at": seq, "reason": reason[:500]}
-        cursor["seq"] = seq
-    return cursor
-
-
-def rebuild(session: Session, projections: Sequence[Projection], progress: Callable[[int], None] = lambda _: None) -> None:
-    """Fold everything that is stored into emptied tables. Until the commit, readers keep seeing the old rows."""
-    names = [projection.name for projection in projections]
-    session.execute(delete(projection_cursor).where(projection_cursor.c.projection.in_(names)))
-    for projection in projections:
-        for model in projection.tables:
-            session.execute(delete(_table(model)))
-    failpoint("rebuild.emptied")
-    while looked := apply(session, projections):
-        progress(looked)
-    for projection in projections:
-        before = session.scalar(select(projection_table.c.version).where(projection_table.c.name == projection.name)) or 0
-        row = {"name": projection.name, "folded_with": projection.folded_with, "version": before + 1}
-        upsert(session, projection_table, [row])
-    failpoint("rebuild.folded")
-
-
-def rebuild_changed(session: Session, projections: Sequence[Projection]) -> list[str]:
-    """Rebuild the projections that now understand other events, or keep other columns, than when they were folded; their names."""
-    held = dict(session.execute(select(projection_table.c.name, projection_table.c.folded_with)).all())
-    changed = [projection for projection in projections if held.get(projection.name) != projection.folded_with]
-    if changed:
-        rebuild(session, changed)
-        log.info("projection.rebuilt", extra=facts(projections=[projection.name for projection in changed]))
-    return [projection.name for projection in changed]
-
-
-def version(session: Session) -> int:
-    """A number that grows whenever any projection changes: the ETag of what is shown."""
-    return session.scalar(select(func.coalesce(func.sum(projection_table.c.version), 0))) or 0
-
-
-def stalls(session: Session) -> Sequence[Any]:
-    """Where a projection stands still: projection, town, seq, reason."""
-    query = select(projection_cursor).where(projection_cursor.c.stalled_at.is_not(None))
-    return session.execute(query.order_by(projection_cursor.c.town, projection_cursor.c.projection)).all()
-
-
-def retry_stalls(session: Session, projection_names: Iterable[str]) -> int:
-    """Let these projections try again where they stand still; returns how many logs. The next `apply` goes on before what failed.
-
-    For when the handler was mended: at a worker's start, and by an operator's hand. What still fails stalls again.
-    """
-    stalled = projection_cursor.c.projection.in_(list(projection_names)) & projection_cursor.c.stalled_at.is_not(None)
-    freed = session.execute(update(projection_cursor).where(stalled).values(stalled_at=None, reason=""))
-    return int(freed.rowcount)  # type: ignore[attr-defined]  # an update gives a cursor result
+def _move(store: _Store, entry: Entry) -> None:
+    """The last place that is held of each log."""
+    says = entry.says
+    cursor = store.cursors.setdefault(says.town, _new_cursor(says.town, says.epoch))
+    here, present = store.pins.number_of(says.town, says.epoch) or 0, store.pins.number_of(says.town, cursor["epoch"]) or 0
+    if (here, says.seq) > (present, cursor["seq"]):
+        cursor.update(epoch=says.epoch, seq=says.seq, hash=entry.hash, heard_at=store.now, moved=True)

@@ -4,30 +4,18 @@
 otherwise 503 with the reason in one line. A worker that is off does not make a site unready, because a node works in full without
 it and nothing is lost; the answer names it, and `tuinkoepel_worker_up` lets an alarm go off.
 
-**metrics** is Prometheus text. What both processes must agree on (positions, cursors, what waits) is read from the database at
-every look, so the web process answers for the worker too; only the requests are this process's own. Nothing in it names a person.
+**metrics** is Prometheus text, made in `metrics.py`.
 """
 
 import fcntl
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from shared.eventlog import read_head
-from shared.feed import feed_head, pull_cursor
-from shared.heads import ingest_pulse, known_head, received_head
-from shared.inbox import inbox_cursor, stalls
-from shared.mail import TRIES_MAX, mail
-from shared.observability import METRICS
-from shared.relay import position
 from shared.web import reading, site
 
 KERNEL = ("answered", "api_token", "head", "inbox", "log", "login_session", "mail", "payload", "projection", "relay")
@@ -51,10 +39,10 @@ def pages(state: Path | None) -> Blueprint:
 
     @blueprint.get("/metrics")
     def metrics() -> Any:
-        registry = CollectorRegistry()
-        registry.register(_Looks(state))
-        own = METRICS.restricted_registry(["tuinkoepel_requests_total"])
-        return Response(generate_latest(registry) + generate_latest(own), content_type="text/plain; version=0.0.4; charset=utf-8")
+        from shared.metrics import numbers  # noqa: PLC0415  # two megabytes, and few sites are asked
+
+        runs = None if state is None else worker_runs(state)
+        return Response(numbers(worker_runs=runs), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @blueprint.get("/favicon.ico")
     def favicon() -> Any:
@@ -99,85 +87,3 @@ def newest_revision(versions: Path) -> str | None:
         for word, value in re.findall(r"""^(revision|down_revision)\b[^=\n]*= *["']([^"']+)["']""", file.read_text(), re.MULTILINE):
             named[word].add(value)
     return next(iter(named["revision"] - named["down_revision"]), None)
-
-
-class _Looks:
-    """Reads the database when it is asked for numbers."""
-
-    def __init__(self, state: Path | None) -> None:
-        self._state = state
-
-    def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("tuinkoepel_database_up", "Whether the database answers")
-        try:
-            with reading() as session:
-                found = [*_own_log(session), *_others(session), *_trouble(session)]
-            up.add_metric([], 1)
-        except SQLAlchemyError:
-            found = []
-            up.add_metric([], 0)
-        yield up
-        if self._state is not None:
-            yield _gauge("worker_up", "Whether the worker runs", int(worker_runs(self._state)))
-        yield from found
-
-    def describe(self) -> Iterator[Metric]:
-        return iter(())
-
-
-def _gauge(name: str, help_text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"tuinkoepel_{name}", help_text, value=value)
-
-
-def _own_log(session: Session) -> Iterator[Metric]:
-    """How far what this site told the world has come."""
-    last = read_head(session)
-    if last is None:
-        return
-    confirmed = position(session, last.epoch)
-    yield _gauge("log_events", "Events in this site's own log (its present epoch)", last.seq)
-    yield _gauge("log_confirmed_events", "Events that the bus confirmed", confirmed)
-    yield _gauge("log_waiting_events", "Events that the bus has not confirmed yet", last.seq - confirmed)
-    heard = session.execute(select(received_head)).first()
-    if heard is not None:
-        yield _gauge("association_received_events", "Events that the association has received", heard.cursor)
-        yield _gauge(
-            "association_missing_events", "Events that the association has not received yet", max(0, last.seq - heard.cursor)
-        )
-        answered = "When the association answered last"
-        yield _gauge("association_answered_timestamp_seconds", answered, heard.answered_at.timestamp())
-
-
-def _others(session: Session) -> Iterator[Metric]:
-    """What came from others."""
-    yield _gauge("feed_last_number", "The last national number that was given", feed_head(session)[1])
-    yield _gauge("feed_read_number", "The last national number that this node read", pull_cursor(session)[1])
-    stored = GaugeMetricFamily("tuinkoepel_town_stored_events", "Events held of a town's log", labels=["town"])
-    lag = GaugeMetricFamily("tuinkoepel_town_lag_events", "Events a town said it has, and that are not held", labels=["town"])
-    called = GaugeMetricFamily("tuinkoepel_town_called_timestamp_seconds", "When a town's node called last", labels=["town"])
-    held = {row.town: row.seq for row in session.execute(select(inbox_cursor.c.town, inbox_cursor.c.seq))}
-    for town, seq in held.items():
-        stored.add_metric([town], seq)
-    for row in session.execute(select(known_head.c.town, known_head.c.seq, known_head.c.called_at)):
-        lag.add_metric([row.town], max(0, row.seq - held.get(row.town, 0)))
-        if row.called_at is not None:
-            called.add_metric([row.town], row.called_at.timestamp())
-    yield from (stored, lag, called)
-    pulse = session.execute(select(ingest_pulse)).first()
-    if pulse is not None:
-        yield _gauge("ingest_seen_timestamp_seconds", "When ingest showed itself last", pulse.seen_at.timestamp())
-
-
-def _trouble(session: Session) -> Iterator[Metric]:
-    """What stands still."""
-    stalled = GaugeMetricFamily(
-        "tuinkoepel_projection_stalled", "A view that stands still for a town", labels=["projection", "town"]
-    )
-    rows = stalls(session)
-    for row in rows:
-        stalled.add_metric([row.projection, row.town], 1)
-    yield _gauge("projection_stalls", "Views that stand still, for all towns together", len(rows))
-    yield stalled
-    unsent = select(func.count()).select_from(mail).where(mail.c.sent_at.is_(None))
-    yield _gauge("mails_waiting", "Mails that still have to leave", session.scalar(unsent.where(mail.c.tries < TRIES_MAX)) or 0)
-    yield _gauge("mails_given_up", "Mails that could not be sent", session.scalar(unsent.where(mail.c.tries >= TRIES_MAX)) or 0)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from shared.db import Base, Database, upsert
 from shared.envelope import MESSAGE_EVENTS_MAX, pack
 from shared.eventlog import read_head, read_log
-from shared.observability import EVENTS_SENT, WAITING, facts, failpoint
+from shared.observability import facts, failpoint
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,6 @@ def relay_step(database: Database, publish: Publish) -> int:
             return 0
         done = position(session, last.epoch)
         waiting = read_log(session, last.epoch, done, MESSAGE_EVENTS_MAX) if done < last.seq else []
-    WAITING.set(last.seq - done)
     if not waiting:
         return 0
     message, count = pack(waiting)
@@ -62,8 +61,6 @@ def relay_step(database: Database, publish: Publish) -> int:
         moved = session.execute(update(relay).where(relay.c.epoch == last.epoch, relay.c.position == done).values(position=until))
     failpoint("relay.moved")
     if moved.rowcount:  # type: ignore[attr-defined]  # an update gives a cursor result; 0 when it was rewound meanwhile
-        EVENTS_SENT.inc(count)
-        WAITING.set(last.seq - until)
         log.info("relay.sent", extra=facts(epoch=last.epoch, last=until, events=count, waiting=last.seq - until))
     return count
 
@@ -75,6 +72,11 @@ def rewind(session: Session, epoch: str, want_from: int) -> None:
     )
     if changed.rowcount:  # type: ignore[attr-defined]  # an update gives a cursor result
         log.warning("relay.rewound", extra=facts(epoch=epoch, want_from=want_from))
+
+
+def mark_sent(session: Session, epoch: str, seq: int) -> None:
+    """The receiver holds this epoch up to here already, though not through this relay."""
+    upsert(session, relay, [{"epoch": epoch, "position": seq}])
 
 
 class Pause:

@@ -48,6 +48,7 @@ from services.town_node import config as node_config
 from services.town_node.circle.actions import add_member
 from services.town_node.circle.membership import join_association, open_node
 from services.town_node.circle.model import Member
+from services.town_node.home.slices import SLICES
 from services.town_node.lessons.library import PROJECTIONS as NODE_PROJECTIONS
 from shared import login
 from shared.db import Database
@@ -55,7 +56,8 @@ from shared.envelope import Entry, open_entry
 from shared.eventlog import read_head, read_log
 from shared.feed import feed, feed_cursor, feed_state
 from shared.heads import ingest_pulse, received_head
-from shared.inbox import inbox, projection_cursor
+from shared.inbox import inbox
+from shared.projections import projection_cursor
 from shared.relay import position
 from shared.serving import upgrade_tables
 from shared.settings import read_settings
@@ -277,7 +279,7 @@ class Town(Service):
 
     def join(self, hub: Hub) -> None:
         """Join with a code, and let in a facilitator and a member. The hub's web process must answer."""
-        join_association(self.settings, self.database, hub.url, hub.code_for(self.name))
+        join_association(self.settings, self.database, hub.url, hub.code_for(self.name), SLICES)
         with self.database.transaction() as session:
             add_member(session, name="Fenna Facilitator", email=FACILITATOR, role="facilitator", today=utc_now().date())
             add_member(session, name="Daan Deelnemer", email=MEMBER, today=utc_now().date())
@@ -310,7 +312,7 @@ class Visitor:
         self._cookies: dict[str, str] = {"language": "nl"}
         self._form_token = ""
 
-    def call(self, method: str, path: str, **values: Any) -> urllib3.BaseHTTPResponse:
+    def call(self, method: str, path: str, /, **values: Any) -> urllib3.BaseHTTPResponse:
         """Raises `urllib3.exceptions.HTTPError` when there is no answer: then nothing was acknowledged."""
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items()), "Connection": "close"}
         body = None

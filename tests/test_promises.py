@@ -244,6 +244,7 @@ FREE_TEXT = {
     "lesson.shared": {"title", "body"},
     "lesson.revised": {"title", "body"},
     "town.admitted": {"name"},
+    "town.readmitted": {"name"},
 }
 """Where people write in their own words. The screens ask about every person the node recognises there before it leaves; who adds
 a field here makes sure that its screen asks too (`services/town_node/circle/naming.py`)."""

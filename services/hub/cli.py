@@ -21,12 +21,11 @@ import sys
 
 import click
 
-from services.hub import worker
 from services.hub.config import HERE, PREFIX, Settings, load_settings, open_hub, utc_now, web_secret
-from services.hub.towns.joining import add_town, found_association, renew_code
+from services.hub.towns.joining import add_town, found_association, readmit_town, renew_code
 from services.hub.towns.people import AssociationMember, find_by_email
 from shared import login
-from shared.inbox import rebuild
+from shared.projections import rebuild
 from shared.refusals import Refusal
 from shared.serving import (
     EMAIL,
@@ -98,8 +97,10 @@ def web(settings: Settings, host: str, port: int) -> None:
 @settled
 def run_worker(settings: Settings) -> None:
     """The worker: takes in what the towns send, folds it, and passes it on."""
+    from services.hub.worker import run  # late: the web process needs no bus
+
     _make_ready(settings)
-    worker.run(settings, stopped_by_signals())
+    run(settings, stopped_by_signals())
 
 
 @cli.group()
@@ -127,6 +128,17 @@ def town_code(settings: Settings, slug: str) -> None:
     database, _ = open_hub(settings)
     with database.transaction() as session:
         code = renew_code(session, slug, utc_now())
+    click.echo(code)
+
+
+@town.command("readmit")
+@click.argument("slug")
+@settled
+def town_readmit(settings: Settings, slug: str) -> None:
+    """Print a code with which a town that lost its node and its key joins anew; the old key counts until it does."""
+    database, _ = open_hub(settings)
+    with database.transaction() as session:
+        code = readmit_town(session, slug, utc_now())
     click.echo(code)
 
 
@@ -190,6 +202,8 @@ def show_settings() -> None:
 @settled
 def rebuild_all(settings: Settings) -> None:
     """Fold the national log into the read models again."""
+    from services.hub.worker import PROJECTIONS  # late: it brings the bus along
+
     database, _ = open_hub(settings)
     done = 0
     with database.transaction() as session:
@@ -199,7 +213,7 @@ def rebuild_all(settings: Settings) -> None:
             done += count
             click.echo(f"\r{done} events folded", nl=False, err=True)
 
-        rebuild(session, worker.PROJECTIONS, show)
+        rebuild(session, PROJECTIONS, show)
     click.echo(err=True)
 
 

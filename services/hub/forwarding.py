@@ -9,15 +9,16 @@ Table: `forwarded` (how far each log was looked through).
 
 import logging
 
-from sqlalchemy import BigInteger, Column, String, Table, select
+from sqlalchemy import BigInteger, Column, String, Table, func, select
 from sqlalchemy.orm import Session
 
 from shared.db import Base, upsert
 from shared.envelope import Entry, signed_by, stored_entry
 from shared.events import event_class
 from shared.feed import number_entries
-from shared.inbox import inbox, inbox_cursor, pinned_keys
+from shared.inbox import KOEPEL, inbox, inbox_cursor
 from shared.observability import facts
+from shared.pins import Pins, epoch_order, read_pins
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +38,10 @@ FORWARD_MAX = 500
 def forward(session: Session, fresh_id: str, limit: int = FORWARD_MAX) -> int:
     """Number the next entries, at most so many per log; how many were looked at."""
     done = {(row.town, row.epoch): row.seq for row in session.execute(select(forwarded).with_for_update())}
-    lasts = session.execute(select(inbox_cursor.c.town, inbox_cursor.c.epoch, inbox_cursor.c.seq)).all()
-    news = [(row.town, row.epoch, start) for row in lasts if (start := done.get((row.town, row.epoch), 0)) < row.seq]
+    news = [(town, epoch, start) for town, epoch, last in _lasts(session, done) if (start := done.get((town, epoch), 0)) < last]
     if not news:
         return 0
-    keys = pinned_keys(session, {town for town, _, _ in news})
+    pins = read_pins(session, {town for town, _, _ in news})
     chosen: list[Entry] = []
     moved = []
     looked = 0
@@ -54,18 +54,36 @@ def forward(session: Session, fresh_id: str, limit: int = FORWARD_MAX) -> int:
         )
         entries = [stored_entry(*row) for row in session.execute(query)]
         looked += len(entries)
-        chosen += [entry for entry in entries if _may_travel(entry, keys)]
+        chosen += [entry for entry in entries if _may_travel(entry, pins)]
         moved.append({"town": town, "epoch": epoch, "seq": entries[-1].says.seq})
     upsert(session, forwarded, moved)
     number_entries(session, chosen, fresh_id)
     return looked
 
 
-def _may_travel(entry: Entry, keys: dict[tuple[str, str], bytes]) -> bool:
+def _lasts(session: Session, done: dict[tuple[str, str], int]) -> list[tuple[str, str, int]]:
+    """How far each log is held: the present epoch by its cursor, an earlier one as long as it was not looked through to its end."""
+    present = {row.town: (row.epoch, row.seq) for row in session.execute(select(inbox_cursor))}
+    lasts = []
+    # The association first: what it says about a town's key has to be in the feed before anything that is signed with that key.
+    order = epoch_order.c.town != KOEPEL, epoch_order.c.town, epoch_order.c.number
+    for town, epoch in session.execute(select(epoch_order.c.town, epoch_order.c.epoch).order_by(*order)).all():
+        if present.get(town, ("", 0))[0] == epoch:
+            lasts.append((town, epoch, present[town][1]))
+            continue
+        place = inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq > done.get((town, epoch), 0)
+        last = session.scalar(select(func.max(inbox.c.seq)).where(*place))
+        if last is not None:
+            lasts.append((town, epoch, last))
+    return lasts
+
+
+def _may_travel(entry: Entry, pins: Pins) -> bool:
     known = event_class(entry.says.type)
     if known is None or known[0].audience != "all":
         return False
-    key = keys.get((entry.says.town, entry.says.key_id))
+    says = entry.says
+    key = pins.key_for(says.town, says.key_id, says.epoch, says.seq)
     if key is not None and signed_by(entry, key):
         return True
     log.warning("forwarding.bad_signature", extra=facts(town=entry.says.town, seq=entry.says.seq))

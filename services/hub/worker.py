@@ -18,23 +18,27 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from services.hub.config import Settings, doorbell, open_hub, utc_now
+from services.hub.config import Settings, doorbell, erasures, open_hub, utc_now
 from services.hub.forwarding import FORWARD_MAX, forward
 from services.hub.initiatives.projection import initiatives
 from services.hub.lessons.projection import lessons
 from services.hub.meetings.projection import meetings
 from services.hub.towns.joining import found_association
 from services.hub.towns.projection import towns
+from services.hub.towns.setback import begin_anew_if_put_back, note_reach
 from shared.bus import TROUBLE as BUS_TROUBLE
 from shared.bus import Deliveries, body_of
 from shared.db import Database
 from shared.doorbell import Doorbell
+from shared.erasure import ErasureList, note_erasures, replay
 from shared.heads import show_pulse
-from shared.inbox import APPLY_MAX, Projection, accept_messages, apply, rebuild_changed, retry_stalls
+from shared.inbox import accept_messages
 from shared.mail import Send, post_office, send_waiting
 from shared.observability import facts, failpoint, start_logging
+from shared.projections import APPLY_MAX, Projection, apply, rebuild_changed, retry_stalls
 from shared.relay import Pause, relay_step
-from shared.serving import holding, work_until_stopped
+from shared.restore import Sidecar
+from shared.serving import holding, spare_memory, work_until_stopped
 
 log = logging.getLogger(__name__)
 
@@ -75,19 +79,23 @@ def speak_for_association(database: Database) -> None:
 def run(settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
     """Work until stopped. Raises when the database fails."""
     start_logging("hub.worker", settings.log_level)
+    spare_memory()
     (database, _), send = open_hub(settings), post_office(settings.mail_url)
     with holding(settings.state / "worker.lock", stop) as alone:
         if not alone:
             return
+        kept, sidecar = erasures(settings), Sidecar(settings.state / "reach.json")
+        replay(database, kept, PROJECTIONS)
         with database.transaction() as session:
             found_association(session)
+            begin_anew_if_put_back(session, sidecar)
             rebuild_changed(session, PROJECTIONS)
             retry_stalls(session, [projection.name for projection in PROJECTIONS])
         bell = doorbell(settings)
         work_until_stopped(
             stop,
             lambda ending: _take_in(settings, database, bell, ending),
-            lambda ending: _fold(database, bell, ending),
+            lambda ending: _fold(database, bell, kept, sidecar, ending),
             lambda ending: _mail(settings, database, send, ending),
         )
         database.close()
@@ -130,12 +138,16 @@ def _show(database: Database, *, empty: bool) -> None:
         show_pulse(session, utc_now(), empty=empty)
 
 
-def _fold(database: Database, bell: Doorbell, ending: threading.Event) -> None:
+def _fold(database: Database, bell: Doorbell, kept: ErasureList, sidecar: Sidecar, ending: threading.Event) -> None:
     while not ending.is_set():
         bell.wait(LOOK_EVERY)
         speak_for_association(database)
         while not ending.is_set() and digest(database):
             pass
+        note_erasures(database, kept)
+        with database.transaction() as session:
+            if not begin_anew_if_put_back(session, sidecar):
+                note_reach(session, sidecar)
 
 
 def _mail(settings: Settings, database: Database, send: Send, ending: threading.Event) -> None:

@@ -8,10 +8,12 @@ from flask import Flask
 from sqlalchemy import select
 
 from services.town_node.circle.api import room as circle_room
-from services.town_node.circle.membership import become_author, membership, open_node
+from services.town_node.circle.membership import Membership, keep_author, membership, open_node
 from services.town_node.circle.model import Member
+from services.town_node.circle.naming import name_people
 from services.town_node.circle.pages import pages as circle_pages
 from services.town_node.config import HERE, Settings, load_settings, utc_now, web_secret
+from services.town_node.home.deeds import DEEDS
 from services.town_node.home.pages import pages as home_pages
 from services.town_node.initiatives.api import room as initiative_room
 from services.town_node.initiatives.pages import pages as initiative_pages
@@ -25,8 +27,9 @@ from services.town_node.transfer.pages import pages as transfer_pages
 from shared import heads
 from shared.api import open_interface
 from shared.db import Database
-from shared.eventlog import read_head
+from shared.eventlog import head
 from shared.language import N_
+from shared.limits import Limits
 from shared.site import open_site
 from shared.web import Item, Site, now
 
@@ -72,6 +75,11 @@ def create_app(settings: Settings | None = None) -> Flask:
             map_background=settings.map_background,
             foot=lambda: sync_state(database, settings),
             clock=utc_now,
+            hosts=settings.hosts,
+            proxies=settings.proxies,
+            limits=Limits(settings.limits),
+            deeds=DEEDS,
+            name_people=name_people,
         )
     )
     for pages in (home_pages, circle_pages, initiative_pages, meeting_pages, lesson_pages, library_pages, transfer_pages):
@@ -80,24 +88,34 @@ def create_app(settings: Settings | None = None) -> Flask:
     open_interface(app, rooms, title="Tuinkoepel: a town's node", description=ABOUT_API)
 
     @app.before_request
-    def notice_joining() -> None:
-        if "author" not in database.info:
-            become_author(settings, database)
+    def keep_right_key() -> None:
+        keep_author(settings, database)
 
     return app
+
+
+_SYNC = select(
+    *(
+        query.limit(1).scalar_subquery()
+        for query in (
+            select(Membership.town),
+            select(head.c.seq).order_by(head.c.number.desc()),
+            select(heads.received_head.c.cursor),
+            select(heads.received_head.c.answered_at),
+        )
+    )
+)
+"""In one look, because every page asks: who we are, how far our log goes, how far the association said it has it, and when."""
 
 
 def sync_state(database: Database, settings: Settings) -> dict[str, Any]:
     """For the foot of every page: what the association has received, and until when (design §4)."""
     with database.reading() as session:
-        last = read_head(session)
-        held = session.execute(select(heads.received_head)).first()
-        joined = membership(session) is not None
-    waiting = (last.seq if last else 0) - (held.cursor if held else 0)
-    quiet = max(settings.head_period, 60.0) * 3
+        town, last, cursor, answered_at = session.execute(_SYNC).one()
+    quiet = timedelta(seconds=max(settings.head_period * 3, settings.idle_period * 2))
     return {
-        "joined": joined,
-        "waiting": max(0, waiting),
-        "answered_at": held.answered_at if held else None,
-        "away": held is None or now() - held.answered_at > timedelta(seconds=max(quiet, settings.idle_period * 2)),
+        "joined": town is not None,
+        "waiting": max(0, (last or 0) - (cursor or 0)),
+        "answered_at": answered_at,
+        "away": answered_at is None or now() - answered_at > quiet,
     }

@@ -3,6 +3,7 @@
 \b
 town-node db upgrade                          make or update the tables
 town-node join --hub https://… CODE           join the association with its code
+town-node rotate-key                          sign with a new key from now on
 town-node person add "Name" mail@… --role facilitator
 town-node run web --port 8001                 the web process
 town-node run worker                          the worker
@@ -23,9 +24,8 @@ from typing import BinaryIO
 import click
 from sqlalchemy import select
 
-from services.town_node import worker
 from services.town_node.circle import actions
-from services.town_node.circle.membership import join_association, open_node
+from services.town_node.circle.membership import join_association, open_node, rotate_key
 from services.town_node.circle.model import Member
 from services.town_node.config import HERE, PREFIX, Settings, load_settings, utc_now, web_secret
 from shared import login
@@ -82,8 +82,17 @@ def check(settings: Settings) -> None:
 @settled
 def join(settings: Settings, hub: str, code: str) -> None:
     """Join the association with the code it gave."""
-    joined = join_association(settings, open_node(settings), hub, code)
+    from services.town_node.home.slices import SLICES  # late: everything the circle has to tell
+
+    joined = join_association(settings, open_node(settings), hub, code, SLICES)
     click.echo(f"Joined {joined.association} as {joined.name} ({joined.town}).")
+
+
+@cli.command("rotate-key")
+@settled
+def rotate(settings: Settings) -> None:
+    """Sign with a new key from now on; the association and the other towns hear of it by themselves."""
+    click.echo(f"The town signs with key {rotate_key(settings, open_node(settings))} now.")
 
 
 @cli.group()
@@ -113,8 +122,10 @@ def web(settings: Settings, host: str, port: int) -> None:
 @settled
 def run_worker(settings: Settings) -> None:
     """The worker: sends what was committed, and keeps in step with the association."""
+    from services.town_node.worker import run  # late: the web process needs no bus
+
     _make_ready(settings)
-    worker.run(settings, stopped_by_signals())
+    run(settings, stopped_by_signals())
 
 
 @cli.group()

@@ -12,14 +12,15 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 import urllib3
 
-from services.town_node.circle.membership import Membership, become_author, doorbell, membership, open_node
+from services.town_node.circle.membership import Membership, become_author, doorbell, erasures, membership, open_node
 from services.town_node.config import Settings, utc_now
+from services.town_node.home.slices import SLICES, forget
 from services.town_node.lessons.library import PROJECTIONS
 from services.town_node.transfer.model import forget_old_uploads
 from shared import feed, heads
@@ -27,13 +28,26 @@ from shared.bus import TROUBLE as BUS_TROUBLE
 from shared.bus import Publisher
 from shared.db import Database
 from shared.envelope import Malformed
-from shared.eventlog import Author, read_head
-from shared.inbox import apply, rebuild_changed, retry_stalls
-from shared.keys import from_text, to_text
+from shared.erasure import ErasureList, note_erasures, replay
+from shared.eventlog import Author, read_hash, read_head
+from shared.keys import KeyPair, from_text, to_text
 from shared.mail import Send, post_office, send_waiting
 from shared.observability import facts, failpoint, start_logging
-from shared.relay import Pause, relay_step
-from shared.serving import holding, work_until_stopped
+from shared.pins import read_pins
+from shared.projections import apply, rebuild_changed, retry_stalls
+from shared.relay import Pause, position, relay_step
+from shared.restore import (
+    TAIL,
+    NoTail,
+    Sidecar,
+    check_tail,
+    come_back,
+    contradicts,
+    fetch_tail,
+    note_setback,
+    set_back,
+)
+from shared.serving import holding, spare_memory, work_until_stopped
 
 log = logging.getLogger(__name__)
 
@@ -55,40 +69,80 @@ class Calling:
     """The node's calls to the hub. `instance` is random per start of the worker."""
 
     def __init__(self, database: Database, author: Author, joined: Membership, hub_url: str = "") -> None:
-        self._database, self._author, self._hub_url = database, author, hub_url or joined.hub_url
+        self._database, self.author, self._hub_url = database, author, hub_url or joined.hub_url
         self._instance = secrets.token_hex(8)
         self._http = urllib3.PoolManager(num_pools=1, maxsize=1, timeout=TIMEOUT, retries=False)
-        self._hub_key = from_text(joined.hub_key, 32)
+        self._hub_key, self._key = from_text(joined.hub_key, 32), author.key
 
     def exchange_heads(self) -> heads.Answer:
-        """One head exchange; a stale challenge is answered with a fresh one and tried again at once. Raises when it fails."""
+        """One head exchange. Raises when it fails."""
+        with self._database.reading() as session:
+            keys = heads.calling_keys(session, self.author)
+        for key in keys:
+            try:
+                heard = self._exchange(key)
+            except heads.NotAuthentic:
+                if key is keys[-1]:
+                    raise
+            else:
+                self._key = key
+                break
+        return heard
+
+    def _exchange(self, key: KeyPair) -> heads.Answer:
+        """With this key; a stale challenge is answered with a fresh one and tried again at once."""
         for _ in range(2):
             with self._database.reading() as session:
-                body, signature, nonce = heads.ask(session, self._author, self._instance, feed.pull_cursor(session))
+                body, signature, nonce = heads.ask(session, self.author, self._instance, feed.pull_cursor(session), key)
             answer, said = self._call("POST", "/federation/v1/heads", signature, body)
-            heard = heads.hear(self._database, said, answer.headers.get(SIGNATURE, ""), nonce, self._hub_key, utc_now())
+            signed = answer.headers.get(SIGNATURE, "")
+            heard = heads.hear(self._database, self.author, said, signed, nonce, self._hub_key, utc_now())
             failpoint("node.heard")
-            if heard.status == "ok":
+            if heard.status != "stale":
                 break
         return heard
 
     def pull(self) -> int:
         """One page of the feed, folded; how many items it had. Raises when it fails."""
         with self._database.reading() as session:
-            feed_id, number = feed.pull_cursor(session)
-        path = "/federation/v1/feed?" + urlencode({"town": self._author.town, "id": feed_id, "after": number})
-        answer, page = self._call("GET", path, self._author.key.sign(feed.PULLS, path.encode()))
-        if answer.status != 200:  # HTTP's own number
-            raise urllib3.exceptions.HTTPError(f"feed answered {answer.status}")
+            feed_id, number, chain = feed.pull_cursor(session)
+        page = self._read("feed", feed.PULLS, id=feed_id, after=number, chain=chain)
         failpoint("node.pulled")
         with self._database.transaction() as session:
-            items = feed.accept_page(session, page, self._author.town, utc_now())
+            items = feed.accept_page(session, page, self.author.town, utc_now())
             failpoint("node.accepted")
         with self._database.transaction() as session:
             while apply(session, PROJECTIONS):
                 pass
             failpoint("node.applied")
         return items
+
+    def come_back(self) -> None:
+        """Take back what the association holds and this log does not, and go on (`shared/restore.py`). Raises when it fails."""
+        with self._database.reading() as session:
+            why = set_back(session)
+            tail, common = fetch_tail(session, self.author, lambda epoch, after: self._read("tail", TAIL, epoch=epoch, after=after))
+            keys = [self.author.key.public, *read_pins(session, [self.author.town]).keys_of(self.author.town)]
+        anew = why is not None and why.why == "lost"
+        if not anew:  # a town that lost its key has only the association's word for what the old one signed
+            check_tail(tail, self.author.town, keys)
+        failpoint("node.fetched")
+        with self._database.transaction() as session:
+            come_back(session, self.author, tail, common, SLICES, utc_now(), anew=anew)
+            failpoint("node.came_back")
+
+    def _read(self, what: str, context: bytes, **asked: str | int) -> bytes:
+        """A signed look at the hub; the address itself is what is signed."""
+        path = f"/federation/v1/{what}?" + urlencode({"town": self.author.town, **asked})
+        answer, page = self._call("GET", path, self._key.sign(context, path.encode()))
+        if answer.status != 200:  # HTTP's own number
+            raise urllib3.exceptions.HTTPError(f"{what} answered {answer.status}")
+        return page
+
+    def is_set_back(self) -> bool:
+        """Whether the log is behind what this town told before."""
+        with self._database.reading() as session:
+            return set_back(session) is not None
 
     def everything_held(self, answer: heads.Answer) -> bool:
         """Whether the association holds the whole log, as far as it goes now."""
@@ -124,23 +178,35 @@ class Between:
 def run(settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
     """Work until stopped. Raises when the database fails."""
     start_logging("town_node.worker", settings.log_level)
+    spare_memory()
     database, send, between = open_node(settings), post_office(settings.mail_url), Between()
     with holding(settings.state / "worker.lock", stop) as alone:
         if not alone:
             return
+        kept, sidecar = erasures(settings), Sidecar(settings.state / "confirmed.json")
+        forget_again(database, replay(database, kept, PROJECTIONS))
         with database.transaction() as session:
+            if contradicts(session, sidecar):
+                note_setback(session, "sidecar", utc_now())
             rebuild_changed(session, PROJECTIONS)
             retry_stalls(session, [projection.name for projection in PROJECTIONS])
         work_until_stopped(
             stop,
-            lambda ending: _send(settings, database, between, ending),
-            lambda ending: _call(settings, database, between, ending),
+            lambda ending: _send(settings, database, sidecar, between, ending),
+            lambda ending: _call(settings, database, kept, between, ending),
             lambda ending: _mail(settings, database, send, ending),
         )
         database.close()
 
 
-def _send(settings: Settings, database: Database, between: Between, ending: threading.Event) -> None:
+def forget_again(database: Database, subjects: Sequence[str]) -> None:
+    """A backup brought back what had been erased: the circle's own tables forget it too."""
+    with database.transaction() as session:
+        for subject in subjects:
+            forget(session, subject, utc_now())
+
+
+def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Between, ending: threading.Event) -> None:
     while not between.may_send.wait(LOOK_EVERY):
         if ending.is_set():
             return
@@ -151,9 +217,10 @@ def _send(settings: Settings, database: Database, between: Between, ending: thre
     while not ending.is_set():
         try:
             sent = 0
-            while not ending.is_set() and (count := relay_step(database, publisher.publish)):
+            while not ending.is_set() and between.may_send.is_set() and (count := relay_step(database, publisher.publish)):
                 sent += count
                 pause.reset()
+                note_confirmed(database, sidecar)
             if sent:
                 between.drained.set()
         except BUS_TROUBLE as error:
@@ -166,7 +233,17 @@ def _send(settings: Settings, database: Database, between: Between, ending: thre
     publisher.close()
 
 
-def _call(settings: Settings, database: Database, between: Between, ending: threading.Event) -> None:
+def note_confirmed(database: Database, sidecar: Sidecar) -> None:
+    """Write down the last place that the bus has confirmed, where no backup of the database can take it back."""
+    with database.reading() as session:
+        last = read_head(session)
+        done = position(session, last.epoch) if last else 0
+        hashed = read_hash(session, last.epoch, done) if last else None
+    if last is not None and hashed is not None:
+        sidecar.note(epoch=last.epoch, seq=done, hash=hashed.hex())
+
+
+def _call(settings: Settings, database: Database, kept: ErasureList, between: Between, ending: threading.Event) -> None:
     while (author := become_author(settings, database)) is None:  # patiently: somebody has to paste a code first
         if ending.wait(LOOK_EVERY):
             return
@@ -182,22 +259,29 @@ def _call(settings: Settings, database: Database, between: Between, ending: thre
         try:
             if moment >= heads_due:
                 called = moment
+                calling.author = become_author(settings, database) or author
                 answer = calling.exchange_heads()
-                if answer.status == "ok":
+                if calling.is_set_back() and answer.status == "ok" and answer.quiet:
+                    calling.come_back()
+                    answer = calling.exchange_heads()
+                if answer.status == "ok" and not calling.is_set_back():
                     between.may_send.set()
+                else:
+                    between.may_send.clear()  # frozen, or a log that was put back: the circle works on, and nothing leaves
                 if answer.want_from is not None:
                     doorbell(settings).ring()
-                quiet = calling.everything_held(answer)
-                heads_due = moment + (settings.idle_period if quiet else settings.head_period)
+                at_rest = answer.status == "ok" and not calling.is_set_back() and calling.everything_held(answer)
+                heads_due = moment + (settings.idle_period if at_rest else settings.head_period)
             if moment >= pull_due:
                 while not ending.is_set() and calling.pull():
                     pass
                 pull_due = moment + settings.pull_period
                 pause.reset()
-        except (urllib3.exceptions.HTTPError, heads.NotAuthentic, Malformed) as error:
+        except (urllib3.exceptions.HTTPError, heads.NotAuthentic, Malformed, NoTail) as error:
             seconds = min(pause.after_failure(), settings.head_period)
             log.warning("hub.away", extra=facts(error=repr(error), again_in=round(seconds, 1)))
             heads_due = pull_due = time.monotonic() + seconds
+        note_erasures(database, kept)
         if moment >= sweep_due:
             sweep_due = moment + SWEEP_EVERY
             with database.transaction() as session:

@@ -39,8 +39,9 @@ from shared.events import (
     PhaseStep,
     Place,
 )
-from shared.inbox import inbox, pin_key
+from shared.inbox import inbox
 from shared.keys import KeyPair
+from shared.pins import pin_key
 from shared.relay import relay, relay_step
 from shared.serving import upgrade_tables
 from tests.benchmarks.bench import Bench, Row, beside, ratios, spread
@@ -155,7 +156,7 @@ class _Hub:
             found_association(session)
             worker.rebuild_changed(session, worker.PROJECTIONS)
             for _, author in towns:
-                pin_key(session, author.town, author.key.key_id, author.key.public, author.now())
+                pin_key(session, author.town, author.key.public, author.now())
         database.close()
         Deliveries(bench.rabbit.url).close()  # declares the queue that the relay needs
 

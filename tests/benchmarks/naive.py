@@ -17,7 +17,7 @@ from shared import feed, inbox
 from shared.db import Base
 from shared.envelope import NO_HASH, Entry, read_event, signed_by, unpack
 from shared.events import Event, event_class
-from shared.inbox import Rows
+from shared.projections import Rows
 
 QUEUE = Queue("naive.ingest", durable=True, queue_arguments={"x-queue-type": "quorum"})
 PREFETCH = 50

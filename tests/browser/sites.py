@@ -39,8 +39,8 @@ from shared.envelope import read_event
 from shared.eventlog import Author, open_epoch, read_head, read_log
 from shared.events import Event, TownAdmitted
 from shared.heads import received_head
-from shared.inbox import Rows
 from shared.keys import KeyPair, keep_key
+from shared.projections import Rows
 
 NOW = datetime(2015, 6, 17, 16, 30, tzinfo=UTC)
 """Half past six in the evening, on the day of an excursion."""

@@ -17,8 +17,8 @@ from shared.bus import Deliveries, Publisher, body_of
 from shared.db import Base, Database
 from shared.eventlog import Author, append, open_epoch
 from shared.events import LessonShared, LessonWithdrawn
-from shared.inbox import pin_key
 from shared.keys import KeyPair, from_text, to_text
+from shared.pins import pin_key
 from shared.relay import Publish, relay_step
 from shared.serving import upgrade_tables
 
@@ -162,7 +162,8 @@ class Town:
         self.hub_key = from_text(answer.json["hub_key"], 32)
         with self.database.transaction() as session:
             open_epoch(session, self.author)
-            pin_key(session, feed.KOEPEL, answer.json["hub_key_id"], self.hub_key, clock())
+            pin_key(session, feed.KOEPEL, self.hub_key, clock())
+            pin_key(session, slug, self.key.public, clock())
 
     def join(self, code: str | None = None, key: KeyPair | None = None):
         code, key = code or self.code, key or self.key
@@ -193,7 +194,9 @@ class Town:
             with self.database.reading() as session:
                 body, signature, nonce = heads.ask(session, self.author, self.instance, feed.pull_cursor(session))
             answer = self.hub.app.test_client().post("/federation/v1/heads", data=body, headers={SIGNATURE: to_text(signature)})
-            heard = heads.hear(self.database, answer.data, answer.headers[SIGNATURE], nonce, self.hub_key, self.clock())
+            heard = heads.hear(
+                self.database, self.author, answer.data, answer.headers[SIGNATURE], nonce, self.hub_key, self.clock()
+            )
             if heard.status == "ok":
                 break
         return heard
@@ -202,8 +205,8 @@ class Town:
         """Read the feed to its end."""
         while True:
             with self.database.reading() as session:
-                feed_id, number = feed.pull_cursor(session)
-            path = "/federation/v1/feed?" + urlencode({"town": self.slug, "id": feed_id, "after": number})
+                feed_id, number, chain = feed.pull_cursor(session)
+            path = "/federation/v1/feed?" + urlencode({"town": self.slug, "id": feed_id, "after": number, "chain": chain})
             signature = to_text(self.key.sign(feed.PULLS, path.encode()))
             answer = self.hub.app.test_client().get(path, headers={SIGNATURE: signature})
             assert answer.status_code == 200, answer.text

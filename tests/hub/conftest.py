@@ -12,8 +12,8 @@ from services.hub.meetings.projection import meetings
 from services.hub.towns.projection import towns
 from shared import events
 from shared.db import Base, Database
-from shared.feed import KOEPEL
-from shared.inbox import Rows
+from shared.inbox import KOEPEL
+from shared.projections import Rows
 
 PROJECTIONS = (towns, initiatives, meetings, lessons)
 

@@ -3,7 +3,7 @@ import pytest
 from services.hub.app import create_app
 from services.hub.config import Settings
 from shared.db import Base
-from shared.inbox import projection_table
+from shared.projections import projection_table
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ from services.hub.towns.joining import Town as KnownToHub
 from services.town_node.circle import membership
 from services.town_node.circle.actions import add_member
 from shared.eventlog import read_head
-from shared.inbox import inbox_cursor, projection_table
+from shared.inbox import inbox_cursor
 from shared.keys import KeyPair
 from shared.mail import mail
+from shared.projections import projection_table
 from shared.relay import position
 from tests.kill.conftest import PARTS
 from tests.kill.verdict import check

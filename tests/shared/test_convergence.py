@@ -14,18 +14,8 @@ from sqlalchemy import Column, MetaData, String, Table, select
 from shared.db import Database
 from shared.eventlog import append
 from shared.events import InitiativeWithdrawn, LessonRevised, LessonShared, LessonWithdrawn
-from shared.inbox import (
-    Projection,
-    Rows,
-    accept_messages,
-    apply,
-    inbox,
-    inbox_cursor,
-    projection_cursor,
-    rebuild,
-    retry_stalls,
-    stalls,
-)
+from shared.inbox import accept_messages, inbox, inbox_cursor
+from shared.projections import Projection, Rows, apply, projection_cursor, rebuild, retry_stalls, stalls
 from shared.relay import position, relay_step, rewind
 from tests.shared.worlds import NOON, Town, lesson, open_hub
 

@@ -24,6 +24,7 @@ from shared.envelope import (
     to_json,
     unpack,
 )
+from shared.eventlog import change_key
 from shared.events import Event, Misfit
 from shared.inbox import accept_entries, accept_messages, inbox, inbox_cursor
 from shared.keys import KeyPair
@@ -55,7 +56,7 @@ def forged(position: int, **members) -> dict:
 
 def cursor_and_rows(database):
     with database.reading() as session:
-        cursor = session.execute(select(inbox_cursor.c.town, inbox_cursor.c.seq)).all()
+        cursor = session.execute(select(inbox_cursor.c.town, inbox_cursor.c.seq, inbox_cursor.c.trouble)).all()
         rows = session.execute(select(inbox.c.header, inbox.c.body).order_by(inbox.c.town, inbox.c.seq)).all()
     return cursor, [(bytes(row.header), row.body) for row in rows]
 
@@ -158,6 +159,8 @@ def test_an_event_of_another_town_is_refused_under_its_own_name_too():
     stolen = Town("almere")
     thief = KeyPair.of(bytes(32))
     object.__setattr__(stolen.author, "key", thief)
+    with stolen.database.transaction() as session:
+        change_key(session, thief.key_id)
     stolen.tell(lesson("Verzonnen"))
     assert accept(hub, stolen.message()) == ["unknown_key"]
     lying = orjson.loads(stolen.entries[0].header) | {"keyid": key_of("almere").key_id}
@@ -169,7 +172,7 @@ def test_an_event_of_another_town_is_refused_under_its_own_name_too():
     raw = orjson.dumps({"v": 1, "town": "almere", "epoch": stolen.epoch, "from": 1, "to": 1, "events": [parts]})
     assert accept(hub, raw) == ["bad_signature"]
     with hub.transaction() as session:
-        assert accept_entries(session, [from_json(parts), *stolen.entries, *ALMERE.entries]) == len(ALMERE.entries)
+        assert accept_entries(session, [from_json(parts), *stolen.entries, *ALMERE.entries], NOON) == len(ALMERE.entries)
     hub.close()
 
 
@@ -180,9 +183,12 @@ def test_another_history_at_the_same_place_is_a_fork_and_overwrites_nothing():
     twin.tell(lesson("Les 0", code="lesson-0"), lesson("Een andere tweede"), lesson("Een andere derde"))
     accept(hub, ALMERE.message(1, 2))
     before = cursor_and_rows(hub)
-    assert accept(hub, twin.message()) == ["forked"]
     assert accept(hub, twin.message(3, 3)) == ["broken_chain"]
     assert cursor_and_rows(hub) == before
+    assert accept(hub, twin.message(), ALMERE.message()) == ["forked", "frozen"]
+    (cursor,), rows = cursor_and_rows(hub)
+    assert (cursor.seq, rows) == (2, before[1])
+    assert cursor.trouble == "forked"
     hub.close()
 
 

@@ -4,7 +4,8 @@ import pytest
 from sqlalchemy import Column, MetaData, String, Table, event, select, update
 
 from shared.events import LessonShared
-from shared.inbox import Projection, accept_entries, accept_messages, apply, inbox, inbox_cursor, stalls
+from shared.inbox import accept_entries, accept_messages, inbox, inbox_cursor
+from shared.projections import Projection, apply, stalls
 from tests.shared.worlds import NOON, Town, lesson, open_hub
 
 titles = Table("title", MetaData(), Column("town", String, primary_key=True), Column("title", String))
@@ -48,7 +49,7 @@ def test_entries_with_gaps_between_them_move_the_last_place_held_and_never_back(
     almere.tell(*(lesson(f"Lesson {number}", f"lesson-{number}") for number in range(1, 6)))
     for some, reached in ((almere.entries[1:2], 2), (almere.entries[3:5], 5), (almere.entries[2:3], 5), (almere.entries, 5)):
         with hub.transaction() as session:
-            accept_entries(session, some)
+            accept_entries(session, some, NOON)
         assert held(hub) == {"almere": reached}
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import orjson
 
-from shared import eventlog, inbox, relay
+from shared import eventlog, inbox, pins, projections, quarantine, relay
 from shared.db import Base, Database
 from shared.envelope import Entry, pack
 from shared.eventlog import Author, append, open_epoch, read_head, read_log
 from shared.events import VOCABULARY, Event, LessonShared, from_body
-from shared.inbox import pin_key
 from shared.keys import KeyPair
+from shared.pins import pin_key
 
 KERNEL = [
-    *(eventlog.log, eventlog.payload, eventlog.head, relay.relay, inbox.inbox, inbox.inbox_cursor, inbox.pin),
-    *(inbox.projection_table, inbox.projection_cursor),
+    *(eventlog.log, eventlog.payload, eventlog.head, relay.relay, inbox.inbox, inbox.inbox_cursor, inbox.erased),
+    *(pins.pin, pins.epoch_order, quarantine.quarantine, quarantine.quarantine_count),
+    *(projections.projection_table, projections.projection_cursor),
 ]
 """Named, because other tests of a run may have brought the tables of a service."""
 WIRE = Path(__file__).parents[1] / "wire"
@@ -87,6 +88,5 @@ def open_hub(*slugs: str, url: str = "sqlite://") -> Database:
     database = open_database(url)
     with database.transaction() as session:
         for slug in slugs:
-            key = key_of(slug)
-            pin_key(session, slug, key.key_id, key.public, NOON)
+            pin_key(session, slug, key_of(slug).public, NOON)
     return database

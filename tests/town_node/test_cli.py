@@ -101,9 +101,9 @@ def test_a_full_disk_is_said_in_one_line(blank):
     assert blank.refuses("db", "upgrade", file_size=60_000).startswith("Database: ")
 
 
-def test_nobody_can_be_added_before_the_node_has_joined(node):
-    line = node.refuses("person", "add", "Fenna Facilitator", "fenna@almere.example", "--role", "facilitator")
-    assert line == "NotJoined: This node has not joined the association yet. Join with the code you were given."
+def test_a_circle_can_begin_before_it_has_joined(node):
+    node.run("person", "add", "Fenna Facilitator", "fenna@almere.example", "--role", "facilitator")
+    assert node.run("login-link", "fenna@almere.example").stdout.startswith("http")
 
 
 def test_a_hub_that_does_not_answer_is_named(node):

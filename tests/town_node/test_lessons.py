@@ -5,7 +5,7 @@ import pytest
 from services.town_node.lessons.library import KnownTown, LibraryLesson, library
 from services.town_node.lessons.model import Lesson, Withdrawn
 from shared.events import LessonShared, LessonWithdrawn, TownAdmitted
-from shared.inbox import Rows
+from shared.projections import Rows
 
 TODAY = date(2012, 6, 20)
 

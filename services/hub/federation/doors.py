@@ -1,19 +1,28 @@
-"""`/federation/v1`: joining, the head exchange and the feed, over HTTPS (design §4)."""
+"""`/federation/v1`: joining, the head exchange and the feed, over HTTPS (design §4).
 
+Whoever calls is first counted by address (`site.py`), then must show a signature, and is only then counted as the town it names:
+counting by name alone would let a stranger shut out a town.
+"""
+
+import hashlib
 import secrets
 from typing import Any
 
+import orjson
 from flask import Blueprint, Response, current_app, request
+from sqlalchemy.orm import Session
 
 from services.hub.config import Settings
 from services.hub.towns.joining import join_town
-from shared import feed, heads
+from shared import feed, heads, limits
 from shared.eventlog import Author
-from shared.inbox import pinned_keys
 from shared.keys import from_text, to_text, verified
 from shared.language import N_
+from shared.observability import failpoint
+from shared.pins import read_pins
 from shared.refusals import Invalid, Refusal
-from shared.web import now, reading, transaction
+from shared.restore import TAIL
+from shared.web import hold_back, now, reading, transaction
 
 doors = Blueprint("federation", __name__, url_prefix="/federation/v1")
 SIGNATURE = "Tuinkoepel-Signature"
@@ -31,15 +40,38 @@ def _hub() -> tuple[Settings, Author]:
     return found
 
 
+def _read_call() -> bytes | None:
+    """What was sent, if it is no longer than a call can be; no more than that is read."""
+    if (request.content_length or 0) > CALL_MAX:
+        return None
+    body = request.stream.read(CALL_MAX + 1)
+    return body if len(body) <= CALL_MAX else None
+
+
+def _read_json() -> Any:
+    """None if it is no JSON. orjson refuses bottomless nesting."""
+    try:
+        return orjson.loads(_read_call() or b"")
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _number(text: str) -> int:
+    """A place in the feed, as a database can hold it. Raises `ValueError`."""
+    number = int(text) if len(text) <= 18 else 0
+    return max(0, number)
+
+
 @doors.post("/join")
 def join() -> Any:
-    says = request.get_json(silent=True)
+    says = _read_json()
     if not isinstance(says, dict) or not all(isinstance(says.get(name), str) for name in ("code", "public_key", "proof")):
         raise Invalid(fields={name: N_("missing") for name in ("code", "public_key", "proof")})
+    hold_back(limits.JOINING_CODE, hashlib.sha256(says["code"].upper().encode(errors="replace")).hexdigest())
     settings, author = _hub()
     with transaction() as session:
         town = join_town(session, says["code"], says["public_key"], says["proof"], now())
-        slug, name = town.slug, town.name
+        slug, name, anew = town.slug, town.name, town.anew
     return {
         "town": slug,
         "name": name,
@@ -47,13 +79,14 @@ def join() -> Any:
         "hub_key": to_text(author.key.public),
         "hub_key_id": author.key.key_id,
         "bus": settings.town_bus or settings.bus_url,
+        "anew": anew,
     }
 
 
 @doors.post("/heads")
 def exchange_heads() -> Any:
-    body = request.get_data(cache=False)
-    if len(body) > CALL_MAX:
+    body = _read_call()
+    if body is None:
         raise NotAuthentic
     author = _hub()[1]
     try:
@@ -67,8 +100,10 @@ def exchange_heads() -> Any:
                 now(),
                 secrets.token_hex(16),
             )
+            hold_back(limits.TOWN_CALLS, str(orjson.loads(body)["town"]))  # it is theirs: the signature was verified
     except heads.NotAuthentic:
         raise NotAuthentic from None
+    failpoint("hub.answered")
     answer = Response(said, status=200 if fresh else 409, mimetype="application/json")
     answer.headers[SIGNATURE] = heads.signature_text(signature)
     answer.headers["Cache-Control"] = "no-store"
@@ -77,16 +112,38 @@ def exchange_heads() -> Any:
 
 @doors.get("/feed")
 def read_feed() -> Any:
-    town, after = request.args.get("town", ""), request.args.get("after", 0, type=int)
-    asked = request.full_path.encode()
+    after = request.args.get("after", 0, type=_number)
     with reading() as session:
-        try:
-            signature = from_text(request.headers.get(SIGNATURE), 64)
-        except ValueError:
-            raise NotAuthentic from None
-        if not any(verified(key, signature, feed.PULLS, asked) for key in pinned_keys(session, [town]).values()):
-            raise NotAuthentic
-        page = feed.read_page(session, after)
+        _who_asks(session, feed.PULLS)
+        return _unkept(feed.read_page(session, request.args.get("id", ""), after, request.args.get("chain", "")))
+
+
+@doors.get("/tail")
+def read_tail() -> Any:
+    """A town's own entries, for a node that was put back or lost everything."""
+    after = request.args.get("after", 0, type=_number)
+    with reading() as session:
+        town = _who_asks(session, TAIL)
+        return _unkept(feed.read_tail(session, town, request.args.get("epoch", ""), after))
+
+
+def _who_asks(session: Session, context: bytes) -> str:
+    """The town that signed this very address. Raises `NotAuthentic`."""
+    town = request.args.get("town", "")
+    if not town.isprintable():  # PostgreSQL refuses to look for a NUL
+        raise NotAuthentic
+    try:
+        signature = from_text(request.headers.get(SIGNATURE), 64)
+    except ValueError:
+        raise NotAuthentic from None
+    keys = read_pins(session, [town]).keys_of(town)
+    if not any(verified(key, signature, context, request.full_path.encode()) for key in keys):
+        raise NotAuthentic
+    hold_back(limits.TOWN_CALLS, town)
+    return town
+
+
+def _unkept(page: bytes) -> Response:
     answer = Response(page, mimetype="application/json")
     answer.headers["Cache-Control"] = "no-store"
     return answer

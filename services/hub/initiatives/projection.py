@@ -14,7 +14,7 @@ from shared.events import (
     InitiativeState,
     InitiativeWithdrawn,
 )
-from shared.inbox import Projection, Rows
+from shared.projections import Projection, Rows
 
 
 class NationalInitiative(Base):

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Base
 from shared.events import LessonRevised, LessonShared, LessonState, LessonWithdrawn
-from shared.inbox import Projection, Rows
+from shared.projections import Projection, Rows
 from shared.search import searchable, stems
 
 

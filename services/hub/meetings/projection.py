@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Base
 from shared.events import MeetingCancelled, MeetingChanged, MeetingHeld, MeetingPlanned, MeetingState
-from shared.inbox import Projection, Rows
+from shared.projections import Projection, Rows
 
 
 class NationalMeeting(Base):

@@ -8,8 +8,8 @@ from wtforms.validators import InputRequired, Length
 
 from services.hub.towns.joining import add_town
 from services.hub.towns.sync import sync_of_towns
-from shared.inbox import stalls
 from shared.language import _, ago
+from shared.projections import stalls
 from shared.web import Form, naming, now, reading, render, require, transaction
 
 pages = Blueprint("association", __name__, url_prefix="/association")

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from shared.db import Base
 from shared.events import CircleCounted, CircleDescribed, TownAdmitted
-from shared.feed import KOEPEL
-from shared.inbox import Projection, Rows, version
+from shared.inbox import KOEPEL
+from shared.projections import Projection, Rows, version
 
 __all__ = ["NationalCircle", "NationalCount", "NationalTown", "town_names", "towns", "version"]
 

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from services.hub.towns.joining import Town
 from shared.heads import known_head
-from shared.inbox import inbox_cursor, stalls
+from shared.inbox import inbox_cursor
+from shared.projections import stalls
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,23 @@ from sqlalchemy.orm import Session
 from services.town_node.circle.membership import membership
 from services.town_node.circle.model import Circle, EmailKnown, Member, new_code
 from shared import login
-from shared.eventlog import NotJoined, append
+from shared.eventlog import append
 from shared.refusals import NotFound
+
+ALONE = "van onze buurt"
+"""What a circle is called at first while it works alone: it has no town from the association yet, and renames itself."""
 
 
 def the_circle(session: Session) -> Circle:
-    """The circle of this node; at the first use it is named after the town it joined as, and the others hear of it."""
+    """The circle of this node; at the first use it is named after the town it joined as, and the others hear of it.
+
+    A circle that has not joined anything yet begins under a name of its own.
+    """
     circle = session.scalar(select(Circle))
     if circle is None:
         joined = membership(session)
-        if joined is None:
-            raise NotJoined
-        circle = Circle(code=new_code(), name=f"Kenniskring {joined.name}", place_name=joined.name)
+        place = joined.name if joined else ALONE
+        circle = Circle(code=new_code(), name=f"Kenniskring {place}", place_name=place)
         session.add(circle)
         append(session, circle.describe())
     return circle

@@ -1,12 +1,16 @@
 """The town's membership of the association: how the node joins it, and under which name and key it speaks.
 
-The private key is made and safely on disk before the association hears of it, and it never goes into the database. If the answer
-to a joining call is lost, calling again with the same code gives the same answer.
+The private key is made and safely on disk before the association hears of it, and it never goes into the database. If the answer to
+a joining call is lost, calling again with the same code gives the same answer. A circle may work alone for as long as it likes:
+when it joins, its log begins with its whole public state.
+
+A new key is on the disk before the log names it, beside the old one, which is kept until the association has heard of the change.
 
 Tables: `membership` (one row).
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,15 +21,18 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from services.town_node.config import Settings, utc_now
 from shared.db import Base, Database
 from shared.doorbell import Doorbell
-from shared.eventlog import Author, open_epoch, read_head
-from shared.feed import KOEPEL
-from shared.inbox import pin_key
+from shared.erasure import ErasureList
+from shared.eventlog import Author, append, change_key, lock_head, read_head
+from shared.inbox import KOEPEL
 from shared.keys import KeyPair, from_text, keep_key, load_key, to_text
 from shared.language import N_
 from shared.observability import failpoint
+from shared.pins import ROTATES, pin_key, replace_keys, rotated, rotation_proof
 from shared.refusals import Refusal
+from shared.restore import Slice, begin_epoch, note_setback
 
 PROOF = b"join1"
+KEY, NEXT_KEY, PREVIOUS_KEY = "town.key", "town.next.key", "town.previous.key"
 TIMEOUT = urllib3.Timeout(connect=5.0, read=20.0)
 
 
@@ -45,6 +52,21 @@ class JoinedAlready(Refusal):
     """This node is a member already."""
 
     text = N_("This node has joined already, as %(town)s.")
+
+
+class NotMember(Refusal):
+    """Only who has joined has a key that others know."""
+
+    text = N_("This node has not joined the association yet.")
+
+
+class KeyGone(Refusal):
+    """Without its key the node cannot speak for the town, and must not pretend that it never joined."""
+
+    status = 503
+    text = N_(
+        "The key file %(path)s is gone. Put it back from your backup. Is it lost? Ask the association for a code to join anew."
+    )
 
 
 class Membership(Base):
@@ -80,26 +102,85 @@ def doorbell(settings: Settings) -> Doorbell:
 
 
 def become_author(settings: Settings, database: Database) -> Author | None:
-    """Let this process write the log, if the node has joined."""
-    key = load_key(settings.state / "town.key")
-    if key is None:
-        return None
+    """Let this process write the log, if the node has joined. Raises `KeyGone`."""
+    key = load_key(settings.state / KEY)
     with database.reading() as session:
-        joined = membership(session)
+        joined, head = membership(session), read_head(session)
     if joined is None:
         return None
-    author = Author(joined.town, key, utc_now, secrets.token_bytes)
-    database.info["author"] = author
+    fresh = load_key(settings.state / NEXT_KEY)
+    if fresh is not None and head is not None and head.key_id == fresh.key_id:  # a rotation was committed, and then cut off
+        key = _take_up_next_key(settings)
+    if key is None:
+        raise KeyGone(path=settings.state / KEY)
+    author = Author(joined.town, key, utc_now, secrets.token_bytes, load_key(settings.state / PREVIOUS_KEY))
+    database.info |= {"author": author, "key_seen": _key_seen(settings)}
     return author
 
 
-def join_association(settings: Settings, database: Database, hub_url: str, code: str) -> Membership:
-    """Join with a code. Raises `HubAway`, `CodeRefused` or `JoinedAlready`."""
+def keep_author(settings: Settings, database: Database) -> None:
+    """Notice that another process of this node joined, or changed the key; a look at one file. Raises `KeyGone`."""
+    if database.info.get("key_seen") != _key_seen(settings):
+        become_author(settings, database)
+
+
+def _key_seen(settings: Settings) -> int | None:
+    try:
+        return (settings.state / KEY).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def rotate_key(settings: Settings, database: Database) -> str:
+    """Sign with another key from now on; its short name. The association and the towns hear of it as of anything else.
+
+    Raises `NotMember`.
+    """
+    author = become_author(settings, database)
+    if author is None:
+        raise NotMember
+    (settings.state / NEXT_KEY).unlink(missing_ok=True)  # one that no log ever named
+    fresh = keep_key(settings.state / NEXT_KEY, secrets.token_bytes(32))
+    failpoint("rotation.keyed")
+    with database.transaction() as session:
+        last = lock_head(session)
+        if last is None:
+            raise NotMember
+        place = rotation_proof(author.town, last.epoch, last.seq + 1, last.hash)
+        append(session, rotated(fresh.key_id, fresh.public, fresh.sign(ROTATES, place)))
+        replace_keys(session, author.town, fresh.public, last.epoch, last.seq + 1, author.now())
+        change_key(session, fresh.key_id)
+    failpoint("rotation.told")
+    _take_up_next_key(settings)
+    become_author(settings, database)
+    return fresh.key_id
+
+
+def _take_up_next_key(settings: Settings) -> KeyPair | None:
+    """The next key becomes the present one, and the present one the previous; harmless when it was done halfway."""
+    present, fresh = settings.state / KEY, settings.state / NEXT_KEY
+    if present.exists():
+        present.replace(settings.state / PREVIOUS_KEY)
+    fresh.replace(present)
+    return load_key(present)
+
+
+def erasures(settings: Settings) -> ErasureList:
+    """The erasures, in a file that does not belong into the database's backup."""
+    return ErasureList(settings.state / "erasures")
+
+
+def join_association(settings: Settings, database: Database, hub_url: str, code: str, slices: Sequence[Slice]) -> Membership:
+    """Join with a code, and begin the log with everything the circle has to tell. Raises `HubAway`, `CodeRefused` or
+    `JoinedAlready`.
+
+    A town that joins anew waits with that: its public state comes back from the association first (`shared/restore.py`).
+    """
     with database.reading() as session:
         joined = membership(session)
     if joined is not None:
         raise JoinedAlready(town=joined.name)
-    path = settings.state / "town.key"
+    path = settings.state / KEY
     key = load_key(path) or keep_key(path, secrets.token_bytes(32))
     failpoint("join.keyed")
     told = _call_hub(hub_url.rstrip("/"), code, key)
@@ -115,11 +196,13 @@ def join_association(settings: Settings, database: Database, hub_url: str, code:
             bus_url=told["bus"],
         )
         session.add(joined)
-        pin_key(session, KOEPEL, told["hub_key_id"], from_text(told["hub_key"], 32), utc_now())
-        author = Author(joined.town, key, utc_now, secrets.token_bytes)
-        pin_key(session, joined.town, key.key_id, key.public, utc_now())
-        if read_head(session) is None:
-            open_epoch(session, author)
+        pin_key(session, KOEPEL, from_text(told["hub_key"], 32), utc_now())
+        author = session.info["author"] = Author(joined.town, key, utc_now, secrets.token_bytes)
+        pin_key(session, joined.town, key.public, utc_now())
+        if told["anew"]:
+            note_setback(session, "lost", utc_now())
+        elif read_head(session) is None:
+            begin_epoch(session, author, None, slices)
     failpoint("join.joined")
     database.info["author"] = author
     return joined
@@ -138,7 +221,8 @@ def _call_hub(hub_url: str, code: str, key: KeyPair) -> dict[str, Any]:
             raise CodeRefused
         told = orjson.loads(answer.data)
         if answer.status != 200 or not all(
-            isinstance(told.get(name), str) for name in ("town", "name", "hub_key", "hub_key_id", "bus", "association")
+            isinstance(told.get(name), kind)
+            for name, kind in (("town", str), ("name", str), ("hub_key", str), ("bus", str), ("association", str), ("anew", bool))
         ):  # HTTP's own number
             raise HubAway(url=hub_url)
     except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError, AttributeError) as error:

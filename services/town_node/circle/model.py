@@ -86,6 +86,14 @@ class Circle(Base):
             public_phone=self.public_phone or None,
         )
 
+    def take(self, told: CircleDescribed) -> None:
+        """Say what was told of the circle before; how it comes back after a backup."""
+        for name in ("name", "place_name", "about_text", "status", "method", "founded", "public_phone"):
+            setattr(self, name, getattr(told, name))
+        self.latitude = told.place.latitude if told.place else None
+        self.longitude = told.place.longitude if told.place else None
+        self.themes = list(told.themes)
+
     def count(self, members: int, today: date) -> CircleCounted:
         return CircleCounted(circle=self.code, day=today, members=members)
 

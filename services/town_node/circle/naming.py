@@ -6,7 +6,7 @@ a surname may be a plant. So it may find too much, and should not find too littl
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -25,6 +25,11 @@ def people_named_in(session: Session, text: str) -> list[str]:
     people = session.execute(select(Member.name, Member.email, Member.phone)).all()
     public = session.scalar(select(Circle.public_phone))
     return find_people(text, [(row.name, row.email, row.phone) for row in people], public or "")
+
+
+def name_people(session: Session, codes: Collection[str]) -> dict[str, str]:
+    """The names of these people, of those too who have left."""
+    return {row.code: row.name for row in session.execute(select(Member.code, Member.name).where(Member.code.in_(codes)))}
 
 
 def find_people(text: str, people: Iterable[tuple[str, str | None, str]], public_phone: str = "") -> list[str]:

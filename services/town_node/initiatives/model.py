@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Date, Integer, String, Text
+from sqlalchemy import JSON, Boolean, Date, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.town_node.circle.model import place_of
@@ -13,6 +13,7 @@ from shared.events import (
     InitiativeChanged,
     InitiativePhaseReached,
     InitiativeRegistered,
+    InitiativeState,
     InitiativeWithdrawn,
     PhaseStep,
     Place,
@@ -39,6 +40,10 @@ class SamePhase(Refusal):
     text = N_("The initiative is in this phase already.")
 
 
+SHOWN = {None, "exact", "neighbourhood"}
+"""With which `place_shown` others are told where it is."""
+
+
 class Initiative(Base):
     """A garden or other green project, in whatever phase (R1)."""
 
@@ -46,8 +51,8 @@ class Initiative(Base):
 
     code: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(160))
-    kind: Mapped[str] = mapped_column(String(40), index=True)
-    phase: Mapped[str] = mapped_column(String(40), index=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    phase: Mapped[str] = mapped_column(String(40))
     """The last step of the history."""
     history: Mapped[list[Any]] = mapped_column(JSON, default=list)
     """Steps as {phase, since}, oldest first."""
@@ -63,6 +68,12 @@ class Initiative(Base):
     visiting: Mapped[str] = mapped_column(String(160), default="")
     withdrawn_on: Mapped[date | None] = mapped_column(Date)
 
+    # The list by name, and the counts beside it, without reading every text.
+    __table_args__ = (
+        Index("ix_initiative_withdrawn_on_name", "withdrawn_on", "name"),
+        Index("ix_initiative_withdrawn_on_phase_kind", "withdrawn_on", "phase", "kind"),
+    )
+
     @property
     def steps(self) -> list[PhaseStep]:
         return [PhaseStep(step["phase"], date.fromisoformat(step["since"])) for step in self.history or []]
@@ -72,10 +83,14 @@ class Initiative(Base):
         """The place as the circle knows it: for members only."""
         return place_of(self.latitude, self.longitude)
 
+    def has_place(self, *, inside: bool) -> bool:
+        """Whether who looks is told a place: `inside` are the circle's members."""
+        return self.latitude is not None and self.longitude is not None and (inside or self.place_shown in SHOWN)
+
     @property
     def shown_place(self) -> Place | None:
         """The place as the initiative wishes to show it to everybody else, this town's own public pages included."""
-        if self.place is None or self.place_shown not in {None, "exact", "neighbourhood"}:
+        if self.place is None or self.place_shown not in SHOWN:
             return None
         return neighbourhood(self.place) if self.place_shown == "neighbourhood" else self.place
 
@@ -102,6 +117,23 @@ class Initiative(Base):
     def withdraw(self, today: date) -> InitiativeWithdrawn:
         self.withdrawn_on = today
         return InitiativeWithdrawn(initiative=self.code)
+
+    def take(self, told: InitiativeState) -> None:
+        """Say what was told of this initiative before; how it comes back after a backup.
+
+        A place that this node knows more exactly than it was told stays as it is.
+        """
+        for name in ("name", "kind", "about_text", "visitors", "visiting"):
+            setattr(self, name, getattr(told, name))
+        self.place_name = told.place_name or self.place_name or ""
+        self.history = [{"phase": step.phase, "since": step.since.isoformat()} for step in told.history]
+        self.phase = told.history[-1].phase if told.history else "idea"
+        self.purposes, self.withdrawn_on = list(told.purposes), None
+        if told.place is not None and self.shown_place != told.place:
+            self.latitude, self.longitude = told.place.latitude, told.place.longitude
+            self.place_shown = "exact" if told.place.exact else "neighbourhood"
+        elif told.place is None and self.place is not None:
+            self.place_shown = "hidden"
 
     def _step(self, phase: str, since: date, today: date) -> None:
         if since > today:

@@ -7,7 +7,7 @@ from sqlalchemy import Date, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Base
-from shared.events import Byline, LessonRevised, LessonShared, LessonWithdrawn
+from shared.events import Byline, LessonRevised, LessonShared, LessonState, LessonWithdrawn
 from shared.language import N_
 from shared.refusals import Refusal
 from shared.search import searchable, stems
@@ -59,6 +59,15 @@ class Lesson(Base):
             raise Withdrawn
         self.withdrawn_on = today
         return LessonWithdrawn(lesson=self.code)
+
+    def take(self, told: LessonState) -> None:
+        """Say what was told of this lesson before; how it comes back after a backup."""
+        for name in ("title", "body", "kind", "theme", "phase", "meeting", "initiative", "shared_on"):
+            setattr(self, name, getattr(told, name))
+        self.byline_name = told.byline.name if told.byline else None
+        self.byline_agreed = told.byline.agreed if told.byline else None
+        self.withdrawn_on = None
+        self._index()
 
     def sign(self, name: str | None, today: date) -> None:
         """The author agrees, today, that the lesson carries this name; None takes the name off."""

@@ -11,7 +11,7 @@ from sqlalchemy import JSON, Boolean, Date, Integer, String, Text, Time, UniqueC
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Base
-from shared.events import AgendaItem, MeetingCancelled, MeetingChanged, MeetingHeld, MeetingPlanned
+from shared.events import AgendaItem, MeetingCancelled, MeetingChanged, MeetingHeld, MeetingPlanned, MeetingState
 from shared.language import N_
 from shared.refusals import Refusal
 
@@ -119,6 +119,13 @@ class Meeting(Base):
             raise HeldAlready
         self.status = "cancelled"
         return MeetingCancelled(meeting=self.code)
+
+    def take(self, told: MeetingState) -> None:
+        """Say what was told of this meeting before; how it comes back after a backup."""
+        for name in ("kind", "title", "theme", "day", "starts", "ends", "place_name", "status", "attended", "report"):
+            setattr(self, name, getattr(told, name))
+        self.agenda = [{"title": item.title, "minutes": item.minutes} for item in told.agenda]
+        self.report_published = bool(told.report)
 
     def _refuse_cancelled(self) -> None:
         if self.status == "cancelled":

@@ -22,6 +22,13 @@ from shared.language import speak
 TODAY = date(2012, 6, 20)
 
 
+@pytest.fixture(autouse=True)
+def in_english():
+    """What these tests read are our own words, not a translator's."""
+    with speak("en"):
+        yield
+
+
 @pytest.fixture
 def database(node):
     return node.extensions["site"].database

@@ -49,11 +49,59 @@ def upgrade() -> None:
         sa.UniqueConstraint("email", name=op.f("uq_association_member_email")),
     )
     op.create_table(
+        "comeback",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("why", sa.String(length=20), nullable=False),
+        sa.Column("came_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("entries", sa.BigInteger(), nullable=False),
+        sa.Column("conflicts", sa.Integer(), nullable=False),
+        sa.Column("new_epoch", sa.String(length=40), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_comeback")),
+    )
+    op.create_table(
+        "conflict",
+        sa.Column("subject", sa.String(length=40), nullable=False),
+        sa.Column("type", sa.String(length=80), nullable=False),
+        sa.Column("other", sa.Text(), nullable=False),
+        sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("subject", name=op.f("pk_conflict")),
+    )
+    op.create_table(
+        "deed",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("person", sa.String(length=40), nullable=False),
+        sa.Column("what", sa.String(length=80), nullable=False),
+        sa.Column("subject", sa.String(length=80), nullable=False),
+        sa.Column("way", sa.String(length=8), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deed")),
+    )
+    with op.batch_alter_table("deed", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_deed_at"), ["at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_deed_person"), ["person"], unique=False)
+
+    op.create_table(
+        "epoch",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("epoch", sa.String(length=40), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("settled", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("town", "epoch", name=op.f("pk_epoch")),
+    )
+    op.create_table(
+        "erased",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("subject", sa.String(length=40), nullable=False),
+        sa.PrimaryKeyConstraint("town", "subject", name=op.f("pk_erased")),
+    )
+    op.create_table(
         "feed",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("town", sa.String(length=40), nullable=False),
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_feed")),
         sa.UniqueConstraint("town", "epoch", "seq", name=op.f("uq_feed_town_epoch_seq")),
     )
@@ -62,6 +110,7 @@ def upgrade() -> None:
         sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_feed_cursor")),
     )
     op.create_table(
@@ -69,6 +118,8 @@ def upgrade() -> None:
         sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.LargeBinary(), nullable=False),
+        sa.Column("doubted_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_feed_state")),
     )
     op.create_table(
@@ -84,6 +135,7 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("epoch", name=op.f("pk_head")),
         sa.UniqueConstraint("number", name=op.f("uq_head_number")),
@@ -94,6 +146,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("type", sa.String(length=80), nullable=False),
+        sa.Column("subject", sa.String(length=40), nullable=False),
         sa.Column("header", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("signature", sa.LargeBinary(), nullable=False),
@@ -101,6 +154,9 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("town", "epoch", "seq", name=op.f("pk_inbox")),
     )
+    with op.batch_alter_table("inbox", schema=None) as batch_op:
+        batch_op.create_index("ix_inbox_subject", ["subject"], unique=False)
+
     op.create_table(
         "inbox_cursor",
         sa.Column("town", sa.String(length=40), nullable=False),
@@ -109,7 +165,9 @@ def upgrade() -> None:
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("heard_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("gap_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("trouble", sa.Text(), nullable=False),
+        sa.Column("frozen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("trouble", sa.String(length=20), nullable=False),
+        sa.Column("thawed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("town", name=op.f("pk_inbox_cursor")),
     )
     op.create_table(
@@ -123,12 +181,14 @@ def upgrade() -> None:
         "known_head",
         sa.Column("town", sa.String(length=40), nullable=False),
         sa.Column("instance", sa.String(length=40), nullable=False),
+        sa.Column("earlier", sa.JSON(), nullable=False),
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("sent", sa.BigInteger(), nullable=False),
         sa.Column("feed_cursor", sa.BigInteger(), nullable=False),
         sa.Column("challenge", sa.String(length=64), nullable=False),
         sa.Column("called_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("town", name=op.f("pk_known_head")),
     )
     op.create_table(
@@ -136,11 +196,15 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("header", sa.LargeBinary(), nullable=False),
+        sa.Column("subject", sa.String(length=40), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("signature", sa.LargeBinary(), nullable=False),
         sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.PrimaryKeyConstraint("epoch", "seq", name=op.f("pk_log")),
     )
+    with op.batch_alter_table("log", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_log_subject"), ["subject"], unique=False)
+
     op.create_table(
         "login_link",
         sa.Column("hash", sa.String(length=64), nullable=False),
@@ -286,6 +350,8 @@ def upgrade() -> None:
         sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.Column("public_key", sa.LargeBinary(), nullable=False),
         sa.Column("pinned_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ends_epoch", sa.String(length=40), nullable=True),
+        sa.Column("ends_seq", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("town", "key_id", name=op.f("pk_pin")),
     )
     op.create_table(
@@ -309,9 +375,36 @@ def upgrade() -> None:
         batch_op.create_index("ix_projection_cursor_stalled", ["stalled_at"], unique=False)
 
     op.create_table(
+        "quarantine",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("verdict", sa.String(length=20), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("came_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("message", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+    )
+    with op.batch_alter_table("quarantine", schema=None) as batch_op:
+        batch_op.create_index("ix_quarantine_town_came", ["town", "came_at"], unique=False)
+
+    op.create_table(
+        "quarantine_count",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("verdict", sa.String(length=20), nullable=False),
+        sa.Column("times", sa.BigInteger(), nullable=False),
+        sa.Column("first_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("town", "verdict", name=op.f("pk_quarantine_count")),
+    )
+    op.create_table(
         "received_head",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("cursor", sa.BigInteger(), nullable=False),
+        sa.Column("everywhere", sa.BigInteger(), nullable=False),
+        sa.Column("trouble", sa.String(length=20), nullable=False),
+        sa.Column("complaints", sa.JSON(), nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("challenge", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_received_head")),
@@ -323,6 +416,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("epoch", name=op.f("pk_relay")),
     )
     op.create_table(
+        "setback",
+        sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("why", sa.String(length=20), nullable=False),
+        sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_setback")),
+    )
+    op.create_table(
         "town",
         sa.Column("slug", sa.String(length=40), nullable=False),
         sa.Column("name", sa.String(length=160), nullable=False),
@@ -331,6 +431,8 @@ def upgrade() -> None:
         sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("joined_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("key_id", sa.String(length=40), nullable=True),
+        sa.Column("anew", sa.Boolean(), nullable=False),
+        sa.Column("left_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("slug", name=op.f("pk_town")),
         sa.UniqueConstraint("code_hash", name=op.f("uq_town_code_hash")),
     )
@@ -342,8 +444,14 @@ def upgrade() -> None:
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
     op.drop_table("town")
+    op.drop_table("setback")
     op.drop_table("relay")
     op.drop_table("received_head")
+    op.drop_table("quarantine_count")
+    with op.batch_alter_table("quarantine", schema=None) as batch_op:
+        batch_op.drop_index("ix_quarantine_town_came")
+
+    op.drop_table("quarantine")
     with op.batch_alter_table("projection_cursor", schema=None) as batch_op:
         batch_op.drop_index("ix_projection_cursor_stalled")
 
@@ -382,23 +490,38 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_login_link_person"))
 
     op.drop_table("login_link")
+    with op.batch_alter_table("log", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_log_subject"))
+
     op.drop_table("log")
     op.drop_table("known_head")
     op.drop_table("ingest_pulse")
     op.drop_table("inbox_cursor")
+    with op.batch_alter_table("inbox", schema=None) as batch_op:
+        batch_op.drop_index("ix_inbox_subject")
+
     op.drop_table("inbox")
     op.drop_table("head")
     op.drop_table("forwarded")
     op.drop_table("feed_state")
     op.drop_table("feed_cursor")
     op.drop_table("feed")
+    op.drop_table("erased")
+    op.drop_table("epoch")
+    with op.batch_alter_table("deed", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_deed_person"))
+        batch_op.drop_index(batch_op.f("ix_deed_at"))
+
+    op.drop_table("deed")
+    op.drop_table("conflict")
+    op.drop_table("comeback")
     op.drop_table("association_member")
     with op.batch_alter_table("api_token", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_api_token_person"))
 
     op.drop_table("api_token")
-    # ### end Alembic commands ###
     with op.batch_alter_table("answered", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_answered_answered_at"))
 
     op.drop_table("answered")
+    # ### end Alembic commands ###

@@ -60,11 +60,59 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("code", name=op.f("pk_circle")),
     )
     op.create_table(
+        "comeback",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("why", sa.String(length=20), nullable=False),
+        sa.Column("came_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("entries", sa.BigInteger(), nullable=False),
+        sa.Column("conflicts", sa.Integer(), nullable=False),
+        sa.Column("new_epoch", sa.String(length=40), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_comeback")),
+    )
+    op.create_table(
+        "conflict",
+        sa.Column("subject", sa.String(length=40), nullable=False),
+        sa.Column("type", sa.String(length=80), nullable=False),
+        sa.Column("other", sa.Text(), nullable=False),
+        sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("subject", name=op.f("pk_conflict")),
+    )
+    op.create_table(
+        "deed",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("person", sa.String(length=40), nullable=False),
+        sa.Column("what", sa.String(length=80), nullable=False),
+        sa.Column("subject", sa.String(length=80), nullable=False),
+        sa.Column("way", sa.String(length=8), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deed")),
+    )
+    with op.batch_alter_table("deed", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_deed_at"), ["at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_deed_person"), ["person"], unique=False)
+
+    op.create_table(
+        "epoch",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("epoch", sa.String(length=40), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("settled", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("town", "epoch", name=op.f("pk_epoch")),
+    )
+    op.create_table(
+        "erased",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("subject", sa.String(length=40), nullable=False),
+        sa.PrimaryKeyConstraint("town", "subject", name=op.f("pk_erased")),
+    )
+    op.create_table(
         "feed",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("town", sa.String(length=40), nullable=False),
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_feed")),
         sa.UniqueConstraint("town", "epoch", "seq", name=op.f("uq_feed_town_epoch_seq")),
     )
@@ -73,6 +121,7 @@ def upgrade() -> None:
         sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_feed_cursor")),
     )
     op.create_table(
@@ -80,6 +129,8 @@ def upgrade() -> None:
         sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.LargeBinary(), nullable=False),
+        sa.Column("doubted_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_feed_state")),
     )
     op.create_table(
@@ -88,6 +139,7 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("epoch", name=op.f("pk_head")),
         sa.UniqueConstraint("number", name=op.f("uq_head_number")),
@@ -98,6 +150,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("type", sa.String(length=80), nullable=False),
+        sa.Column("subject", sa.String(length=40), nullable=False),
         sa.Column("header", sa.LargeBinary(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("signature", sa.LargeBinary(), nullable=False),
@@ -105,6 +158,9 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("town", "epoch", "seq", name=op.f("pk_inbox")),
     )
+    with op.batch_alter_table("inbox", schema=None) as batch_op:
+        batch_op.create_index("ix_inbox_subject", ["subject"], unique=False)
+
     op.create_table(
         "inbox_cursor",
         sa.Column("town", sa.String(length=40), nullable=False),
@@ -113,7 +169,9 @@ def upgrade() -> None:
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("heard_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("gap_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("trouble", sa.Text(), nullable=False),
+        sa.Column("frozen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("trouble", sa.String(length=20), nullable=False),
+        sa.Column("thawed", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("town", name=op.f("pk_inbox_cursor")),
     )
     op.create_table(
@@ -142,19 +200,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("code", name=op.f("pk_initiative")),
     )
     with op.batch_alter_table("initiative", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_initiative_kind"), ["kind"], unique=False)
-        batch_op.create_index(batch_op.f("ix_initiative_phase"), ["phase"], unique=False)
+        batch_op.create_index("ix_initiative_withdrawn_on_name", ["withdrawn_on", "name"], unique=False)
+        batch_op.create_index("ix_initiative_withdrawn_on_phase_kind", ["withdrawn_on", "phase", "kind"], unique=False)
 
     op.create_table(
         "known_head",
         sa.Column("town", sa.String(length=40), nullable=False),
         sa.Column("instance", sa.String(length=40), nullable=False),
+        sa.Column("earlier", sa.JSON(), nullable=False),
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("sent", sa.BigInteger(), nullable=False),
         sa.Column("feed_cursor", sa.BigInteger(), nullable=False),
         sa.Column("challenge", sa.String(length=64), nullable=False),
         sa.Column("called_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("town", name=op.f("pk_known_head")),
     )
     op.create_table(
@@ -213,11 +273,15 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("seq", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("header", sa.LargeBinary(), nullable=False),
+        sa.Column("subject", sa.String(length=40), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("signature", sa.LargeBinary(), nullable=False),
         sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.PrimaryKeyConstraint("epoch", "seq", name=op.f("pk_log")),
     )
+    with op.batch_alter_table("log", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_log_subject"), ["subject"], unique=False)
+
     op.create_table(
         "login_link",
         sa.Column("hash", sa.String(length=64), nullable=False),
@@ -316,6 +380,8 @@ def upgrade() -> None:
         sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.Column("public_key", sa.LargeBinary(), nullable=False),
         sa.Column("pinned_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ends_epoch", sa.String(length=40), nullable=True),
+        sa.Column("ends_seq", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("town", "key_id", name=op.f("pk_pin")),
     )
     op.create_table(
@@ -339,9 +405,36 @@ def upgrade() -> None:
         batch_op.create_index("ix_projection_cursor_stalled", ["stalled_at"], unique=False)
 
     op.create_table(
+        "quarantine",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("verdict", sa.String(length=20), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("came_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("message", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
+    )
+    with op.batch_alter_table("quarantine", schema=None) as batch_op:
+        batch_op.create_index("ix_quarantine_town_came", ["town", "came_at"], unique=False)
+
+    op.create_table(
+        "quarantine_count",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("verdict", sa.String(length=20), nullable=False),
+        sa.Column("times", sa.BigInteger(), nullable=False),
+        sa.Column("first_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("town", "verdict", name=op.f("pk_quarantine_count")),
+    )
+    op.create_table(
         "received_head",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("epoch", sa.String(length=40), nullable=False),
         sa.Column("cursor", sa.BigInteger(), nullable=False),
+        sa.Column("everywhere", sa.BigInteger(), nullable=False),
+        sa.Column("trouble", sa.String(length=20), nullable=False),
+        sa.Column("complaints", sa.JSON(), nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("challenge", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_received_head")),
@@ -364,6 +457,13 @@ def upgrade() -> None:
         sa.Column("tips", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("code", name=op.f("pk_round_entry")),
         sa.UniqueConstraint("meeting", "initiative", name=op.f("uq_round_entry_meeting_initiative")),
+    )
+    op.create_table(
+        "setback",
+        sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("why", sa.String(length=20), nullable=False),
+        sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_setback")),
     )
     op.create_table(
         "upload",
@@ -391,9 +491,15 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_upload_made_at"))
 
     op.drop_table("upload")
+    op.drop_table("setback")
     op.drop_table("round_entry")
     op.drop_table("relay")
     op.drop_table("received_head")
+    op.drop_table("quarantine_count")
+    with op.batch_alter_table("quarantine", schema=None) as batch_op:
+        batch_op.drop_index("ix_quarantine_town_came")
+
+    op.drop_table("quarantine")
     with op.batch_alter_table("projection_cursor", schema=None) as batch_op:
         batch_op.drop_index("ix_projection_cursor_stalled")
 
@@ -420,6 +526,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_login_link_person"))
 
     op.drop_table("login_link")
+    with op.batch_alter_table("log", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_log_subject"))
+
     op.drop_table("log")
     with op.batch_alter_table("library_lesson", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_library_lesson_theme"))
@@ -437,25 +546,37 @@ def downgrade() -> None:
     op.drop_table("known_town")
     op.drop_table("known_head")
     with op.batch_alter_table("initiative", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_initiative_phase"))
-        batch_op.drop_index(batch_op.f("ix_initiative_kind"))
+        batch_op.drop_index("ix_initiative_withdrawn_on_phase_kind")
+        batch_op.drop_index("ix_initiative_withdrawn_on_name")
 
     op.drop_table("initiative")
     op.drop_table("ingest_pulse")
     op.drop_table("inbox_cursor")
+    with op.batch_alter_table("inbox", schema=None) as batch_op:
+        batch_op.drop_index("ix_inbox_subject")
+
     op.drop_table("inbox")
     op.drop_table("head")
     op.drop_table("feed_state")
     op.drop_table("feed_cursor")
     op.drop_table("feed")
+    op.drop_table("erased")
+    op.drop_table("epoch")
+    with op.batch_alter_table("deed", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_deed_person"))
+        batch_op.drop_index(batch_op.f("ix_deed_at"))
+
+    op.drop_table("deed")
+    op.drop_table("conflict")
+    op.drop_table("comeback")
     op.drop_table("circle")
     op.drop_table("attendance")
     with op.batch_alter_table("api_token", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_api_token_person"))
 
     op.drop_table("api_token")
-    # ### end Alembic commands ###
     with op.batch_alter_table("answered", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_answered_answered_at"))
 
     op.drop_table("answered")
+    # ### end Alembic commands ###

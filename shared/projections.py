@@ -1,0 +1,312 @@
+"""Projections: read models that are folded from what other logs told us. Any of them can be dropped and folded again.
+
+`apply` hands what is stored to the handlers, in the order of each log, and moves each projection's cursor in the transaction that
+changes its tables, so that it happens exactly once to the eye (I8) and never backwards (I9). A handler says what rows an event
+leaves behind; because every entity event carries its whole state, rows are only *put* or *dropped*, doing it twice changes nothing,
+and a batch becomes one statement per table. A handler that fails stalls that projection for that town, visibly, and never skips
+(I11). A type that is unknown here is kept, counted and passed over.
+
+Only a town's present **settled** epoch is folded. When a new one settles, the town's rows are dropped and folded from it in one
+transaction: to readers, the commit is the swap. `rebuild` does the same with everything.
+
+Tables: `projection` (what each was folded with), `projection_cursor` (per projection and town).
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, String, Table, Text, delete, func, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from shared.db import Base, upsert
+from shared.envelope import read_event, stored_entry
+from shared.events import Event, Redacted
+from shared.inbox import KOEPEL, inbox, inbox_cursor
+from shared.observability import facts, failpoint
+from shared.pins import epoch_order
+
+log = logging.getLogger(__name__)
+
+projection_table = Table(
+    "projection",
+    Base.metadata,
+    Column("name", String(40), primary_key=True),
+    Column("folded_with", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+projection_cursor = Table(
+    "projection_cursor",
+    Base.metadata,
+    Column("projection", String(40), primary_key=True),
+    Column("town", String(40), primary_key=True),
+    Column("epoch", String(40), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("stalled_at", BigInteger),
+    Column("reason", Text, nullable=False, default=""),
+    Index("ix_projection_cursor_stalled", "stalled_at"),
+)
+
+
+class Rows:
+    """The rows a batch of events leaves behind, gathered per table; the last word on a key wins."""
+
+    def __init__(self) -> None:
+        self._tables: dict[Table, dict[tuple[Any, ...], dict[str, Any] | None]] = defaultdict(dict)
+
+    def put(self, model: Any, **values: Any) -> None:
+        """This row is there, so. Every column that has no default is named."""
+        table = _table(model)
+        self._tables[table][tuple(values[column.key] for column in table.primary_key)] = values
+
+    def drop(self, model: Any, **key: Any) -> None:
+        """No row with this key."""
+        table = _table(model)
+        self._tables[table][tuple(key[column.key] for column in table.primary_key)] = None
+
+    def take(self, later: "Rows") -> None:
+        """Add what another one gathered after this one."""
+        for table, by_key in later._tables.items():  # noqa: SLF001  # its own kind
+            self._tables[table].update(by_key)
+
+    def save(self, session: Session) -> None:
+        """Write what was gathered: one deleting and one upserting statement per table."""
+        for table, by_key in self._tables.items():
+            gone = [key for key, row in by_key.items() if row is None]
+            for start in range(0, len(gone), 200):
+                session.execute(delete(table).where(tuple_(*table.primary_key.columns).in_(gone[start : start + 200])))
+            upsert(session, table, [row for row in by_key.values() if row is not None])
+
+
+Handler = Callable[[Rows, str, Any], None]
+
+
+@dataclass
+class Projection:
+    """Tables that are folded from others' events, with the handlers that fold them.
+
+    A handler is `def effect(rows, town, event)`, entered with `@projection.on(EventClass, …)`; it must not look at the database.
+    Rows that belong to a town have its slug in a column `town`; where the key is (town, code), an erasure finds them by itself.
+    """
+
+    name: str
+    tables: Sequence[Any]
+    handlers: dict[type[Event], Handler] = field(default_factory=dict)
+
+    def on(self, *happened: type[Event]) -> Callable[[Handler], Handler]:
+        def enter(handler: Handler) -> Handler:
+            for cls in happened:
+                self.handlers[cls] = handler
+            return handler
+
+        return enter
+
+    @property
+    def folded_with(self) -> str:
+        """What it understands; when that changes, it is rebuilt."""
+        columns = [f"{table.name}({','.join(table.columns.keys())})" for table in map(_table, self.tables)]
+        return " ".join(sorted(cls.wire for cls in self.handlers)) + " | " + " ".join(columns)
+
+    def drop_town(self, session: Session, town: str) -> None:
+        """Take out everything that this town's log left here."""
+        for table in map(_table, self.tables):
+            if "town" in table.columns:
+                session.execute(delete(table).where(table.columns["town"] == town))
+
+    def erase(self, session: Session, town: str, subject: str) -> None:
+        """Take out what was told about a subject by its town; by any town, when the association says so."""
+        for table in map(_table, self.tables):
+            key = table.primary_key.columns.keys()
+            if len(key) == 2 and key[0] == "town":
+                whose = () if town == KOEPEL else (table.columns["town"] == town,)
+                session.execute(delete(table).where(table.columns[key[1]] == subject, *whose))
+
+
+def _table(model: Any) -> Table:
+    table: Table = model.__table__ if hasattr(model, "__table__") else model
+    return table
+
+
+# ---- Apply -----------------------------------------------------------------------------------------------------------------
+
+APPLY_MAX = 2000
+"""Entries of one log that are folded in one transaction."""
+Read = tuple[int, Event | None, Exception | None]
+"""A place in a log, and what happened there; None if that was erased or is unknown here; or why it cannot be read."""
+
+
+@dataclass
+class _Stand:
+    """Where a projection stands in a town's log. `swaps`: it still shows an older epoch."""
+
+    epoch: str
+    seq: int
+    stalled: bool
+    swaps: bool = False
+
+
+def apply(session: Session, projections: Sequence[Projection], limit: int = APPLY_MAX) -> int:
+    """Fold the next stored entries into the projections, at most so many per log; returns how many entries were looked at."""
+    held = {(row.projection, row.town): row for row in session.execute(select(projection_cursor).with_for_update())}
+    looked = 0
+    rows = {projection.name: Rows() for projection in projections}
+    moved: dict[tuple[str, str], dict[str, Any]] = {}
+    for town, epoch, last, settled in _logs(session):
+        here = [
+            (projection, stand)
+            for projection in projections
+            if not (stand := _stand(held.get((projection.name, town)), epoch)).stalled and stand.seq < last
+        ]
+        if not here:
+            continue
+        many = max(limit, settled) if any(stand.swaps for _, stand in here) else limit
+        entries = _stored(session, town, epoch, min(stand.seq for _, stand in here), many)
+        looked += len(entries)
+        for projection, stand in here:
+            fresh = [entry for entry in entries if entry[0] > stand.seq]
+            if fresh:
+                moved[projection.name, town] = _fold(session, projection, rows[projection.name], town, epoch, stand, fresh)
+    for gathered in rows.values():
+        gathered.save(session)
+    upsert(session, projection_cursor, list(moved.values()))
+    if moved:
+        names = {name for name, _ in moved}
+        session.execute(
+            update(projection_table).where(projection_table.c.name.in_(names)).values(version=projection_table.c.version + 1)
+        )
+    return looked
+
+
+def _logs(session: Session) -> list[tuple[str, str, int, int]]:
+    """For each town its present settled epoch, the last place that is held of it, and the place that settled it."""
+    present = (
+        select(epoch_order.c.town, func.max(epoch_order.c.number).label("number"))
+        .where(epoch_order.c.settled.is_not(None))
+        .group_by(epoch_order.c.town)
+        .subquery()
+    )
+    query = (
+        select(
+            epoch_order.c.town, epoch_order.c.epoch, epoch_order.c.settled, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq
+        )
+        .join(present, (present.c.town == epoch_order.c.town) & (present.c.number == epoch_order.c.number))
+        .join(inbox_cursor, inbox_cursor.c.town == epoch_order.c.town)
+    )
+    logs = []
+    for row in session.execute(query).all():
+        last = row.seq
+        if row.open != row.epoch:  # a newer epoch is arriving, and not settled yet
+            place = inbox.c.town == row.town, inbox.c.epoch == row.epoch
+            last = session.scalar(select(func.max(inbox.c.seq)).where(*place)) or 0
+        logs.append((row.town, row.epoch, last, row.settled))
+    return logs
+
+
+def _stand(row: Any, epoch: str) -> _Stand:
+    if row is None:
+        return _Stand(epoch, 0, stalled=False)
+    if row.epoch != epoch:
+        return _Stand(row.epoch, 0, row.stalled_at is not None, swaps=True)
+    return _Stand(epoch, row.seq, row.stalled_at is not None)
+
+
+def _stored(session: Session, town: str, epoch: str, after: int, limit: int) -> list[Read]:
+    query = (
+        select(inbox.c.seq, inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
+        .where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq > after)
+        .order_by(inbox.c.seq)
+        .limit(limit)
+    )
+    read: list[Read] = []
+    for seq, *parts in session.execute(query):
+        try:
+            read.append((seq, read_event(stored_entry(*parts)), None))
+        except ValueError as error:
+            read.append((seq, None, error))
+    return read
+
+
+def _fold(
+    session: Session, projection: Projection, rows: Rows, town: str, epoch: str, stand: _Stand, fresh: Sequence[Read]
+) -> dict[str, Any]:
+    """Hand the events to their handlers in order; the cursor that results, stalled before the first that failed.
+
+    A swap that stalls leaves the old epoch's rows in place: better yesterday's picture than half of today's (I9).
+    """
+    effects, seq, stalled = Rows(), stand.seq, None
+    cursor = {"projection": projection.name, "town": town, "epoch": epoch, "stalled_at": None, "reason": ""}
+    for place, happened, unreadable in fresh:
+        try:
+            if unreadable is not None:
+                raise unreadable
+            handler = projection.handlers.get(type(happened)) if happened is not None else None
+            if handler is not None:
+                effect = Rows()  # apart, so that nothing is left of a handler that fails halfway
+                handler(effect, town, happened)
+                effects.take(effect)
+        except Exception as error:
+            log.exception("projection.stalled", extra=facts(projection=projection.name, town=town, seq=place))
+            stalled = {"stalled_at": place, "reason": f"{type(error).__name__}: {error}"[:500]}
+            break
+        if isinstance(happened, Redacted):
+            projection.erase(session, town, happened.redacts)
+        seq = place
+    if stalled is not None and stand.swaps:
+        return cursor | stalled | {"epoch": stand.epoch, "seq": 0}
+    if stand.swaps:
+        projection.drop_town(session, town)
+    rows.take(effects)
+    return cursor | {"seq": seq} | (stalled or {})
+
+
+# ---- Rebuild ---------------------------------------------------------------------------------------------------------------
+
+
+def rebuild(session: Session, projections: Sequence[Projection], progress: Callable[[int], None] = lambda _: None) -> None:
+    """Fold everything that is stored into emptied tables. Until the commit, readers keep seeing the old rows."""
+    names = [projection.name for projection in projections]
+    session.execute(delete(projection_cursor).where(projection_cursor.c.projection.in_(names)))
+    for projection in projections:
+        for model in projection.tables:
+            session.execute(delete(_table(model)))
+    failpoint("rebuild.emptied")
+    while looked := apply(session, projections):
+        progress(looked)
+    for projection in projections:
+        before = session.scalar(select(projection_table.c.version).where(projection_table.c.name == projection.name)) or 0
+        row = {"name": projection.name, "folded_with": projection.folded_with, "version": before + 1}
+        upsert(session, projection_table, [row])
+    failpoint("rebuild.folded")
+
+
+def rebuild_changed(session: Session, projections: Sequence[Projection]) -> list[str]:
+    """Rebuild the projections that now understand other events, or keep other columns, than when they were folded; their names."""
+    held = dict(session.execute(select(projection_table.c.name, projection_table.c.folded_with)).all())
+    changed = [projection for projection in projections if held.get(projection.name) != projection.folded_with]
+    if changed:
+        rebuild(session, changed)
+        log.info("projection.rebuilt", extra=facts(projections=[projection.name for projection in changed]))
+    return [projection.name for projection in changed]
+
+
+def version(session: Session) -> int:
+    """A number that grows whenever any projection changes: the ETag of what is shown."""
+    return session.scalar(select(func.coalesce(func.sum(projection_table.c.version), 0))) or 0
+
+
+def stalls(session: Session) -> Sequence[Any]:
+    """Where a projection stands still: projection, town, seq, reason."""
+    query = select(projection_cursor).where(projection_cursor.c.stalled_at.is_not(None))
+    return session.execute(query.order_by(projection_cursor.c.town, projection_cursor.c.projection)).all()
+
+
+def retry_stalls(session: Session, projection_names: Iterable[str]) -> int:
+    """Let these projections try again where they stand still; returns how many logs. The next `apply` goes on before what failed.
+
+    For when the handler was mended: at a worker's start, and by an operator's hand. What still fails stalls again.
+    """
+    stalled = projection_cursor.c.projection.in_(list(projection_names)) & projection_cursor.c.stalled_at.is_not(None)
+    freed = session.execute(update(projection_cursor).where(stalled).values(stalled_at=None, reason=""))
+    return int(freed.rowcount)  # type: ignore[attr-defined]  # an update gives a cursor result

@@ -1,0 +1,125 @@
+"""Quarantine: what failed verification is kept, so that somebody can look at it, and so that the town can be told (I11, I12).
+
+Nothing here is ever folded or forwarded. It is capped, because whoever can reach the bus could fill a disk with rubbish: per town
+at most `KEPT_MAX` messages and `BYTES_MAX` bytes, and `HOURLY_MAX` in an hour; beyond that only the count goes on. The town that a
+message names is a claim; what names no town known here shares one cap under the empty name.
+
+Tables: `quarantine` (what is kept), `quarantine_count` (per town and reason, how often and when last).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, String, Table, Text, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from shared.db import Base, Moment
+from shared.language import N_
+
+KEPT_MAX, BYTES_MAX, HOURLY_MAX = 100, 4 * 1024 * 1024, 30
+
+quarantine = Table(
+    "quarantine",
+    Base.metadata,
+    Column("id", Integer, primary_key=True),
+    Column("town", String(40), nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("came_at", Moment, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("message", LargeBinary, nullable=False),
+    Index("ix_quarantine_town_came", "town", "came_at"),
+)
+quarantine_count = Table(
+    "quarantine_count",
+    Base.metadata,
+    Column("town", String(40), primary_key=True),
+    Column("verdict", String(20), primary_key=True),
+    Column("times", BigInteger, nullable=False),
+    Column("first_at", Moment, nullable=False),
+    Column("last_at", Moment, nullable=False),
+)
+
+ADVICE = {
+    "malformed": N_("These bytes are no message of ours. Something else writes to the bus, or a program is out of date."),
+    "unknown_key": N_(
+        "It is signed with a key that is not this town's. If the town has a new key, it must join again with a code."
+    ),
+    "ended_key": N_("It is signed with a key that no longer counts. If the town still uses it, it must join again with a code."),
+    "bad_signature": N_("It was changed on the way, or somebody pretends to be this town. The true message comes again by itself."),
+    "broken_chain": N_("It does not continue what this town told before. The node compares its log with ours and comes back."),
+    "forked": N_("This town told two different things at one place. Probably it was put back from a backup, or runs twice."),
+    "frozen": N_("This town stands still until the association has decided what happened."),
+    "other_epoch": N_("It belongs to a run of numbers that this town closed. It can be thrown away."),
+}
+"""What each reason means, and what to do; shown to the association, and to the town it claims to be from."""
+
+
+def quarantine_message(session: Session, town: str, verdict: str, reason: str, raw: bytes, now: datetime) -> bool:
+    """Keep this message, unless the town's share is full; count it in any case. Returns whether it was kept."""
+    changed = session.execute(
+        update(quarantine_count)
+        .where(quarantine_count.c.town == town, quarantine_count.c.verdict == verdict)
+        .values(times=quarantine_count.c.times + 1, last_at=now)
+    )
+    if not changed.rowcount:  # type: ignore[attr-defined]  # an update gives a cursor result
+        first = {"town": town, "verdict": verdict, "times": 1, "first_at": now, "last_at": now}
+        session.execute(quarantine_count.insert(), first)
+    held = session.execute(
+        select(
+            func.count(),
+            func.coalesce(func.sum(quarantine.c.size), 0),
+            func.count().filter(quarantine.c.came_at > now - timedelta(hours=1)),
+        ).where(quarantine.c.town == town)
+    ).one()
+    if held[0] >= KEPT_MAX or held[1] + len(raw) > BYTES_MAX or held[2] >= HOURLY_MAX:
+        return False
+    row = {"town": town, "verdict": verdict, "reason": reason[:500], "came_at": now, "size": len(raw), "message": raw}
+    session.execute(quarantine.insert(), row)
+    return True
+
+
+def complaints_about(session: Session, town: str) -> list[dict[str, Any]]:
+    """What to tell a town in the next head exchange: per reason how often, and when last."""
+    rows = session.execute(
+        select(quarantine_count).where(quarantine_count.c.town == town).order_by(quarantine_count.c.last_at.desc()).limit(10)
+    )
+    return [{"verdict": row.verdict, "times": row.times, "last_at": int(row.last_at.timestamp())} for row in rows]
+
+
+def was_refused(session: Session, town: str, verdict: str) -> bool:
+    """Whether anything of this town was ever refused for this reason."""
+    count = quarantine_count.c.times.label("times")
+    return session.scalar(select(count).where(quarantine_count.c.town == town, quarantine_count.c.verdict == verdict)) is not None
+
+
+def read_quarantine(session: Session, limit: int = 200) -> Sequence[Any]:
+    """What is kept, newest first, without the bytes."""
+    columns = (
+        quarantine.c.id,
+        quarantine.c.town,
+        quarantine.c.verdict,
+        quarantine.c.reason,
+        quarantine.c.came_at,
+        quarantine.c.size,
+    )
+    return session.execute(select(*columns).order_by(quarantine.c.came_at.desc(), quarantine.c.id.desc()).limit(limit)).all()
+
+
+def clear_quarantine(session: Session, town: str) -> None:
+    """Somebody looked at it: throw away what is kept of this town, and begin to count anew."""
+    session.execute(delete(quarantine).where(quarantine.c.town == town))
+    session.execute(delete(quarantine_count).where(quarantine_count.c.town == town))
+
+
+def erase_from_quarantine(session: Session, town: str | None, subject: str) -> None:
+    """An erasure reaches what is kept here too: every message that speaks of this subject goes, of that town or (None) of any
+    (I18).
+
+    What names no known town is looked through as well: its claim may have been true.
+    """
+    whose = () if town is None else (quarantine.c.town.in_([town, ""]),)
+    for row in session.execute(select(quarantine.c.id, quarantine.c.message).where(*whose)).all():
+        if subject.encode() in bytes(row.message):
+            session.execute(delete(quarantine).where(quarantine.c.id == row.id))

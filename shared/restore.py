@@ -1,0 +1,364 @@
+"""A log that was put back from a backup, or lost: how a town comes back (design §4, "Restored, cloned and lost nodes"; I14).
+
+**Noticing.** The association's answer in a head exchange carries the last entry it holds, with the town's own signature. If that
+entry is of the present epoch (or of a later one) and not in this log, the log was put back: nobody but this town could have signed
+it, so a hub that lies cannot bring it about. A file beside the database, the *sidecar*, remembers the last head that was confirmed
+and shows the same before any call, also offline. From then on the town works on, but nothing is published.
+
+**Coming back.** The tail (what the association holds and this log does not) is fetched, checked against the town's own keys, and
+put back into the circle's tables by each slice's `Slice.put_back`. Then one of two things, in the same transaction:
+
+- nothing was told since the log was put back → the tail's own bytes are entered into the log, and it goes on as if nothing
+  happened;
+- something was told (or the key is new) → a **new epoch** begins: `epoch.opened` names what it follows, the whole public state is
+  told again, `epoch.settled` closes it, and hub and nodes swap this town's rows at once.
+
+What changed on both sides keeps the version of this node; the other one is kept in `conflict`, for somebody to look at. What never
+left the town, such as persons and notes, is not with the association and cannot come back from there.
+
+Tables: `setback` (one row while the log is behind), `comeback` (what was done, newest last), `conflict`.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Column, Integer, String, Table, Text, delete, select
+from sqlalchemy.orm import Session
+
+from shared.db import Base, Moment, upsert
+from shared.envelope import Entry, Malformed, from_json, open_entry, read_event, signed_by
+from shared.eventlog import (
+    Author,
+    Head,
+    adopt,
+    append,
+    change_key,
+    forget_payloads,
+    has_epoch,
+    lock_head,
+    open_epoch,
+    read_hash,
+    read_head,
+    read_log,
+)
+from shared.events import EpochOpened, EpochSettled, Event, Redacted
+from shared.language import HERE
+from shared.observability import facts
+from shared.pins import read_pins
+from shared.relay import mark_sent
+
+log = logging.getLogger(__name__)
+
+TAIL = b"tail1"
+"""What the signature on a call for the tail is made for."""
+
+setback = Table(
+    "setback",
+    Base.metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("why", String(20), nullable=False),
+    Column("noticed_at", Moment, nullable=False),
+)
+comeback = Table(
+    "comeback",
+    Base.metadata,
+    Column("id", Integer, primary_key=True),
+    Column("why", String(20), nullable=False),
+    Column("came_at", Moment, nullable=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("conflicts", Integer, nullable=False),
+    Column("new_epoch", String(40)),
+)
+conflict = Table(
+    "conflict",
+    Base.metadata,
+    Column("subject", String(40), primary_key=True),
+    Column("type", String(80), nullable=False),
+    Column("other", Text, nullable=False),
+    Column("noticed_at", Moment, nullable=False),
+)
+
+
+PutBack = Callable[[Session, Any, date], None]
+"""(session, event, today)"""
+
+
+@dataclass
+class Slice:
+    """What one subject of the service contributes: how its tables take back what was told, and how it tells everything again."""
+
+    name: str
+    retell: Callable[[Session, date], Iterable[Event]]
+    """The whole public state as it stands, one event per entity."""
+    handlers: dict[type[Event], PutBack] = field(default_factory=dict)
+
+    def put_back(self, *happened: type[Event]) -> Callable[[PutBack], PutBack]:
+        """Enter a function that makes the tables say what this event says. It may run twice."""
+
+        def enter(handler: PutBack) -> PutBack:
+            for cls in happened:
+                self.handlers[cls] = handler
+            return handler
+
+        return enter
+
+
+# ---- Noticing --------------------------------------------------------------------------------------------------------------
+
+
+def set_back(session: Session) -> Any:
+    """The row that says since when and why the log is behind what this town told before; None when all is well."""
+    return session.execute(select(setback)).first()
+
+
+def note_setback(session: Session, why: str, now: datetime) -> None:
+    """The log is behind: nothing may be published until the tail is back. `why`: sidecar, hub or lost."""
+    if set_back(session) is None:
+        session.execute(setback.insert(), {"one": 1, "why": why, "noticed_at": now})
+        log.warning("restore.noticed", extra=facts(why=why))
+
+
+def proves_setback(session: Session, author: Author, header: bytes, signature: bytes) -> bool:
+    """Whether this entry shows that the log was put back: signed by this town, of the present epoch or a later one, not in the log.
+
+    An epoch that this log closed itself proves nothing: its lost end was taken back, or given up, when the next one began. And what
+    a key that has ended signs beyond its end proves nothing either: it may be in wrong hands.
+    """
+    try:
+        entry = open_entry(header, signature, None, None)
+    except Malformed:
+        return False
+    says, last = entry.says, read_head(session)
+    if says.town != author.town or last is None or read_hash(session, says.epoch, says.seq) == entry.hash:
+        return False
+    if says.epoch != last.epoch and has_epoch(session, says.epoch):
+        return False
+    key = read_pins(session, [author.town]).key_for(author.town, says.key_id, says.epoch, says.seq)
+    if key is None and says.key_id == author.key.key_id:
+        key = author.key.public  # the key file is not in the backup, so it may be newer than what the database knows
+    return key is not None and signed_by(entry, key)
+
+
+class Sidecar:
+    """A small file beside the database.
+
+    The last head that the bus confirmed, or the feed's last number. Not in the database's backup.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> dict[str, Any]:
+        """What was noted last; nothing when there is no such file, or it was cut off."""
+        try:
+            said = json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
+    def note(self, **said: Any) -> None:
+        """Replace what it says; on the disk before this returns."""
+        fresh = self._path.with_suffix(".new")
+        with fresh.open("w") as file:
+            json.dump(said, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+
+
+def contradicts(session: Session, sidecar: Sidecar) -> bool:
+    """Whether the sidecar knows a place of the present or an unknown epoch that this log does not have."""
+    said, last = sidecar.read(), read_head(session)
+    if last is None or not said.get("seq") or not {"epoch", "hash"} <= said.keys():
+        return False
+    if said["epoch"] != last.epoch and has_epoch(session, said["epoch"]):
+        return False
+    known = read_hash(session, said["epoch"], said["seq"])
+    return known is None or known.hex() != said["hash"]
+
+
+# ---- Coming back -----------------------------------------------------------------------------------------------------------
+
+
+class NoTail(Exception):  # noqa: N818  # named for its reason
+    """What the hub shows is no continuation of this log: nothing is put back, and the town goes on waiting."""
+
+
+FetchTail = Callable[[str, int], bytes]
+"""(epoch, after) → a page of the town's own entries beyond that place, through to later epochs."""
+
+
+def fetch_tail(session: Session, author: Author, fetch: FetchTail) -> tuple[list[Entry], int]:
+    """What the association holds beyond the last place that both know, and that place. Raises `NoTail`, or what `fetch` raises."""
+    last = read_head(session)
+    start, step = (last.seq if last else 0), 500
+    while True:
+        entries = _pages(last.epoch if last else "", start, fetch)
+        if last is None or _continues(session, last, start, entries):
+            break
+        if start == 0:
+            raise NoTail
+        start, step = max(0, start - step), step * 2
+    while last is not None and entries and read_hash(session, entries[0].says.epoch, entries[0].says.seq) == entries[0].hash:
+        start = entries.pop(0).says.seq
+    return entries, start
+
+
+def _pages(epoch: str, after: int, fetch: FetchTail) -> list[Entry]:
+    entries: list[Entry] = []
+    while True:
+        try:
+            page = orjson.loads(fetch(epoch, after))
+            fresh = [from_json(item) for item in page["items"]]
+        except (orjson.JSONDecodeError, KeyError, TypeError, Malformed) as error:
+            raise NoTail from error
+        if not fresh:
+            return entries
+        entries += fresh
+        epoch, after = fresh[-1].says.epoch, fresh[-1].says.seq
+
+
+def _continues(session: Session, last: Head, start: int, entries: Sequence[Entry]) -> bool:
+    """Whether the first of these entries comes right after the place `start` of this log."""
+    if not entries:
+        return False
+    first = entries[0]
+    if first.says.epoch == last.epoch:
+        before = read_hash(session, last.epoch, start) if start else bytes(32)
+        return first.says.seq == start + 1 and first.says.prevhash == before
+    opened = _opened(first)
+    return (
+        opened is not None
+        and (opened.previous, opened.last) == (last.epoch, start)
+        and (start == 0 or opened.last_hash == (read_hash(session, last.epoch, start) or b"").hex())
+    )
+
+
+def _opened(entry: Entry) -> EpochOpened | None:
+    try:
+        happened = read_event(entry)
+    except ValueError:
+        return None
+    return happened if isinstance(happened, EpochOpened) else None
+
+
+def check_tail(entries: Sequence[Entry], town: str, keys: Iterable[bytes]) -> None:
+    """One chain, through all its epochs, vouched for by the last signature. Raises `NoTail`."""
+    for before, entry in zip([None, *entries], entries, strict=False):
+        if entry.says.town != town:
+            raise NoTail
+        if before is None:
+            continue
+        if before.says.epoch == entry.says.epoch:
+            if entry.says.seq != before.says.seq + 1 or entry.says.prevhash != before.hash:
+                raise NoTail
+        else:
+            opened = _opened(entry)
+            follows = opened and (opened.previous, opened.last, opened.last_hash) == (
+                before.says.epoch, before.says.seq, before.hash.hex(),
+            )  # fmt: skip
+            if not follows or entry.says.seq != 1:
+                raise NoTail
+    if entries and not any(signed_by(entries[-1], key) for key in keys):
+        raise NoTail
+
+
+def come_back(
+    session: Session,
+    author: Author,
+    tail: Sequence[Entry],
+    common: int,
+    slices: Sequence[Slice],
+    now: datetime,
+    *,
+    anew: bool = False,
+) -> str | None:
+    """Put the tail back and go on; the id of the new epoch, or None when the old one goes on. Call `check_tail` before.
+
+    `common` is the last place of the present epoch that both sides know. `anew`: with a new key a new epoch begins in any case.
+    """
+    last = lock_head(session)
+    why = set_back(session)
+    mine = read_log(session, last.epoch, common, 1_000_000) if last else []
+    fold_alone = not mine and not anew and last is not None
+    conflicts = _put_back(session, tail, {entry.says.subject: entry for entry in mine}, slices, now)
+    epoch = None
+    if fold_alone:
+        for entry in tail:
+            if entry.says.seq == 1 and not has_epoch(session, entry.says.epoch):
+                open_epoch(session, author, entry.says.epoch)
+            adopt(session, entry)
+            change_key(session, author.key.key_id)
+            mark_sent(session, entry.says.epoch, entry.says.seq)
+    else:
+        epoch = begin_epoch(session, author, tail[-1] if tail else None, slices)
+    session.execute(delete(setback))
+    done = {"why": why.why if why else "hub", "came_at": now, "entries": len(tail), "conflicts": conflicts, "new_epoch": epoch}
+    session.execute(comeback.insert(), done)
+    log.warning("restore.came_back", extra=facts(entries=len(tail), conflicts=conflicts, new_epoch=epoch))
+    return epoch
+
+
+def begin_epoch(session: Session, author: Author, after: Entry | None, slices: Sequence[Slice]) -> str:
+    """Open a new epoch and tell the whole public state in it. `after`: the last entry that the association holds of this town.
+
+    Without one this is the town's first epoch, which needs no opening words: it follows nothing.
+    """
+    epoch = open_epoch(session, author)
+    if after is not None:
+        says = after.says
+        append(session, EpochOpened(epoch=epoch, previous=says.epoch, last=says.seq, last_hash=after.hash.hex()))
+    for each in slices:
+        for happened in each.retell(session, author.now().astimezone(HERE).date()):
+            append(session, happened)
+    if after is not None:
+        append(session, EpochSettled(epoch=epoch))
+    return epoch
+
+
+def _put_back(session: Session, tail: Sequence[Entry], mine: dict[str, Entry], slices: Sequence[Slice], now: datetime) -> int:
+    """Hand the tail's events to the slices; what changed here meanwhile keeps this version. Returns how many did."""
+    other: dict[str, dict[str, Any]] = {}
+    for entry in tail:
+        try:
+            happened = read_event(entry)
+        except ValueError:
+            continue  # a form this release does not know: it stays in the association's log
+        if happened is None:
+            continue  # erased, or unknown here
+        if isinstance(happened, Redacted):
+            forget_payloads(session, happened.redacts)
+        handlers = [each.handlers[type(happened)] for each in slices if type(happened) in each.handlers]
+        local = mine.get(entry.says.subject)
+        if local is None or isinstance(happened, Redacted):
+            for handler in handlers:
+                handler(session, happened, now.astimezone(HERE).date())
+            session.flush()
+        elif handlers and (local.body, local.says.type) != (entry.body, entry.says.type):
+            body = (entry.body or b"").decode()
+            row = {"subject": entry.says.subject, "type": entry.says.type, "other": body, "noticed_at": now}
+            other[entry.says.subject] = row
+    upsert(session, conflict, list(other.values()))
+    return len(other)
+
+
+def read_conflicts(session: Session) -> Sequence[Any]:
+    """What changed on both sides, with the version that was not taken."""
+    return session.execute(select(conflict).order_by(conflict.c.noticed_at.desc())).all()
+
+
+def settle_conflict(session: Session, subject: str) -> None:
+    """Somebody has looked at it."""
+    session.execute(delete(conflict).where(conflict.c.subject == subject))
+
+
+def last_comeback(session: Session) -> Any:
+    """The latest coming back, for the sync page."""
+    return session.execute(select(comeback).order_by(comeback.c.id.desc()).limit(1)).first()
