@@ -6,7 +6,7 @@ made up as well.
 """
 
 import sys
-from datetime import date, time
+from datetime import date, time, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -53,15 +53,16 @@ ALMERE = (
     ("Pluktuin Buiten", "community_garden", "idea", 52_398_000, 5_272_000, "Kom, pluk en betaal in de bus."),
     ("Moestuin Poort", "community_garden", "idea", 52_346_000, 5_152_000, "Een nieuwe wijk, een nieuwe tuin."),
 )
-ALMERE_MEETINGS: tuple[tuple[str, str, str | None, date, int | None], ...] = (
+# The report tells how many came to the start meeting; the other numbers are made up, and so is that both excursions took place.
+ALMERE_MEETINGS: tuple[tuple[str, str, str | None, date, int], ...] = (
     ("Startbijeenkomst", "start", None, START, 13),
     ("Evaluatie na drie bijeenkomsten", "evaluation", None, date(2012, 10, 31), 12),
     ("Vrijwilligers vinden en houden", "circle", "volunteers", date(2013, 6, 19), 15),
     ("Een businessplan schrijven", "circle", "business_plan", date(2013, 9, 18), 15),
     ("De buurt erbij betrekken", "circle", "neighbourhood", date(2015, 2, 18), 15),
     ("Sociale media", "circle", "social_media", date(2015, 3, 18), 14),
-    ("Excursie langs tuinen in Almere", "excursion", None, date(2015, 6, 17), None),
-    ("Excursie naar Rotterdam", "excursion", None, date(2015, 9, 16), None),
+    ("Excursie langs tuinen in Almere", "excursion", None, date(2015, 6, 17), 16),
+    ("Excursie naar Rotterdam", "excursion", None, date(2015, 9, 16), 11),
 )
 ALMERE_LESSONS = (
     (
@@ -137,12 +138,16 @@ DRONTEN_LESSONS = (
 )
 
 
+PLACE_SHOWN = {"Zorgtuin De Ruimte": "neighbourhood", "Bloembakken Stedenwijk": "hidden"}
+"""Who does not want everybody to know exactly where they are."""
+
+
 def initiatives(session: Session, rows: Any, since: date, today: date) -> list[Any]:
     """Register them in the phase they were in."""
     return [
         register_initiative(
             session, phase=phase, since=since, today=today, name=name, kind=kind, latitude=latitude, longitude=longitude,
-            about_text=about, visitors=phase == "operational",
+            about_text=about, visitors=phase == "operational", place_shown=PLACE_SHOWN.get(name, "exact"),
         )
         for name, kind, phase, latitude, longitude, about in rows
     ]  # fmt: skip
@@ -176,9 +181,18 @@ def almere(session: Session, today: date) -> None:
             session, title=title, kind=kind, theme=theme, day=day, starts=time(19, 30), ends=time(22), agenda=agenda,
             place_name="Stadsboerderij Almere",
         )  # fmt: skip
-        if attended is not None:
-            hold_meeting(session, meeting.code, attended=attended, members=[], notes="", today=today)
+        hold_meeting(session, meeting.code, attended=attended, members=[], notes="", today=today)
+    plan_meeting(
+        session, title="De bodem: wat groeit waar?", kind="circle", theme="soil", day=next_wednesday(today), starts=time(19, 30),
+        ends=time(22), agenda=agenda, place_name="Stadsboerderij Almere",
+    )  # fmt: skip
     share(session, ALMERE_LESSONS, today)
+
+
+def next_wednesday(today: date) -> date:
+    """A Wednesday two to three weeks ahead, so that there is always something to come."""
+    ahead = today + timedelta(days=15)
+    return ahead + timedelta(days=(2 - ahead.weekday()) % 7)
 
 
 def dronten(session: Session, today: date) -> None:
