@@ -1,0 +1,96 @@
+"""R32: a new town joins with one code, and is running in minutes."""
+
+import re
+
+import pytest
+
+from tests.stories.people import Person, Program, log_in
+
+
+@pytest.fixture
+def new_town(land):
+    """Nodes that are set up and have not joined; gone after the story."""
+    made = []
+
+    def set_up(slug):
+        made.append(slug)
+        return land.new_town(slug)
+
+    yield set_up
+    for slug in made:
+        land.towns.pop(slug).end()
+
+
+def test_a_new_town_joins_with_its_code_and_the_others_hear_from_it(land, hub, almere, fenna, new_town):
+    fenna.share("Wie later komt, leest dit ook")
+    code = code_for(hub, "Lelystad")
+    lelystad = new_town("lelystad")
+    refused(lelystad, "join", "--hub", hub.url, "AAAAA-BBBBB-CCCCC-DDDDD")
+    # The answer is lost: the node dies before it can write down that it has joined.
+    assert lelystad.command("join", "--hub", hub.url, code, failpoint="join.answered").returncode == -9
+    done(lelystad, "join", "--hub", hub.url, code.lower().replace("-", " "))  # once more, as people type it
+    refused(lelystad, "join", "--hub", hub.url, code)
+    urk = new_town("urk")
+    refused(urk, "join", "--hub", hub.url, code)  # it works once
+
+    done(lelystad, "person", "add", "Lies Lelie", "lies@example.org", "--role", "facilitator")
+    lies = Person(lelystad.url)
+    for kind in ("web", "worker"):
+        lelystad.start(kind)
+    for kind in ("web", "worker"):
+        lelystad.wait_until_ready(kind)
+    link = done(lelystad, "login-link", "lies@example.org").removeprefix(lelystad.url)
+    lies.send(link)
+    lies.forget_form()
+    lies.registers("De Polder")
+    lies.fills_in("/lessons/new", title="Begin met genoeg mensen", body="Anders houdt het op.", theme="volunteers")
+    land.settle()
+
+    assert "Lelystad" in Person(hub.url).finds("/towns")
+    assert "De Polder" in Person(hub.url).finds("/initiatives?town=lelystad")
+    assert "Begin met genoeg mensen" in Person(almere.url).finds("/association?town=lelystad")
+    assert "Lelystad" in Person(almere.url).get("/association?town=lelystad"), "known by its name, not its short one"
+    assert "Wie later komt, leest dit ook" in lies.finds("/association?q=later")
+
+
+def test_a_town_has_one_short_name_and_one_code_at_a_time(hub):
+    first = code_for(hub, "Zeewolde")
+    vera = log_in(hub)
+    for wrong in ("zeewolde", "Z", "zee wolde", "koepel"):
+        page = vera.is_refused("/association/towns/new", name="Nog een", slug=wrong)
+        assert 'id="slug-error"' in page
+        assert 'value="Nog een"' in page
+    second = done(hub, "town", "code", "zeewolde")
+    assert second != first
+
+
+def test_only_the_association_makes_towns(hub):
+    answer = Person(hub.url).call("GET", "/association/towns/new")
+    assert (answer.status, "/login" in answer.headers["Location"]) == (302, True)
+    assert Program(hub).ask("POST", "/towns", {"town": "urk", "name": "Urk"})[0] == 401
+
+
+def code_for(hub, name):
+    """The code that the association's page shows, once."""
+    vera = log_in(hub)
+    answer = vera.call(
+        "POST", "/association/towns/new", name=name, slug=name.lower(), csrf_token=vera._token("/association/towns/new")
+    )
+    assert answer.status == 200
+    return re.search(r"<code>([A-Z0-9-]{23})</code>", answer.data.decode())[1]
+
+
+def done(service, *words):
+    """What a command printed; it must succeed."""
+    ran = service.command(*words)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
+def refused(service, *words):
+    """It fails, and says why in one line."""
+    ran = service.command(*words)
+    assert ran.returncode > 0, ran.stdout
+    said = [line for line in ran.stderr.splitlines() if not line.startswith("{")]
+    assert len(said) == 1, ran.stderr
+    return said[0]
