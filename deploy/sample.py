@@ -181,7 +181,8 @@ def almere(session: Session, today: date) -> None:
             session, title=title, kind=kind, theme=theme, day=day, starts=time(19, 30), ends=time(22), agenda=agenda,
             place_name="Stadsboerderij Almere",
         )  # fmt: skip
-        hold_meeting(session, meeting.code, attended=attended, members=[], notes="", today=today)
+        if day < today:  # a test's clock may stand earlier
+            hold_meeting(session, meeting.code, attended=attended, members=[], notes="", today=today)
     plan_meeting(
         session, title="De bodem: wat groeit waar?", kind="circle", theme="soil", day=next_wednesday(today), starts=time(19, 30),
         ends=time(22), agenda=agenda, place_name="Stadsboerderij Almere",

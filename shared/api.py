@@ -44,6 +44,7 @@ PROBLEMS = {
     413: "The body is larger than 2 MB.",
     415: "The body has another Content-Type than application/json.",
     422: "Something that was sent does not fit; `errors` says what, and what would be right.",
+    429: "Too many requests at once; `Retry-After` says how many seconds to wait.",
     503: "Nothing can be written down right now.",
 }
 
@@ -146,7 +147,7 @@ class Room(flask_smorest.Blueprint):
 
     def _facts(self, method: str, rule: str, role: str, refuses: Sequence[int], takes: Any, name: str) -> dict[str, Any]:
         writes = method != "GET"
-        statuses = {401, 503, *refuses}
+        statuses = {401, 429, 503, *refuses}
         if role:
             statuses |= {403}
         if "<" in rule:
@@ -320,6 +321,8 @@ class Interface(flask_smorest.Api):
             }
             if status == 401:
                 body["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}, "description": "`Bearer`."}}
+            if status == 429:
+                body["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
             components.response(HTTPStatus(status).name, body)  # the name that flask-smorest uses too
 
     def register_blueprint(self, blp: Any, **_more: Any) -> None:

@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import DateTime, Engine, MetaData, Table, TypeDecorator, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.orm import DeclarativeBase, Session
+
+from shared.observability import failpoint
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Database:
             with session.begin():
                 yield session
             if session.info.get("appended"):
+                failpoint("log.committed")
                 self.after_append()
 
     @contextmanager
@@ -114,11 +117,20 @@ def upsert(session: Session, table: Table, rows: list[dict[str, Any]]) -> None:
     """Put rows in place by primary key, in one statement: inserted, or replaced where the key is there already."""
     if not rows:
         return
-    insert = (postgresql if session.get_bind().dialect.name == "postgresql" else sqlite).insert(table)
+    insert = _insert(session)(table)
     keys = [column.name for column in table.primary_key]
     others = {name: insert.excluded[name] for name in rows[0] if name not in keys}
     statement = insert.on_conflict_do_update(index_elements=keys, set_=others) if others else insert.on_conflict_do_nothing()
     session.execute(statement, rows)
+
+
+def _insert(session: Session) -> Any:
+    """The insert of this session's database."""
+    if is_sqlite(session):
+        return sqlite.insert
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415  # two megabytes, which SQLite does not need
+
+    return postgresql.insert
 
 
 def is_sqlite(session: Session) -> bool:

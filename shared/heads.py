@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, String, Table, func, select, update
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Integer, String, Table, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Database, Moment, upsert
@@ -36,6 +36,7 @@ from shared.pins import read_pins
 from shared.quarantine import complaints_about
 from shared.relay import position, rewind
 from shared.restore import note_setback, proves_setback
+from shared.routes import partition_of
 
 ASKS, ANSWERS = b"heads1", b"heads1-answer"
 """What the two signatures are made for."""
@@ -60,15 +61,19 @@ known_head = Table(
     Column("challenge", String(64), nullable=False),
     Column("called_at", Moment),
     Column("asked_at", Moment),
+    Column("behind_at", Moment),
 )
-"""`earlier`: the instances before the present one; `asked_at`: when it was last asked to send again."""
+"""`earlier`: the instances before the present one; `asked_at`: when it was last asked to send again; `behind_at`: since when each
+call said more than was held."""
 ingest_pulse = Table(
     "ingest_pulse",
     Base.metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("partitions", Integer, primary_key=True, autoincrement=False),
+    Column("partition", Integer, primary_key=True, autoincrement=False),
     Column("seen_at", Moment, nullable=False),
     Column("empty", Boolean, nullable=False),
 )
+"""One row for each queue that ingest takes from; rows of another number of partitions are queues that must be emptied first."""
 received_head = Table(
     "received_head",
     Base.metadata,
@@ -188,9 +193,20 @@ def hear(database: Database, author: Author, body: bytes, signature: str, nonce:
 # ---- The hub's end ---------------------------------------------------------------------------------------------------------
 
 
-def show_pulse(session: Session, now: datetime, *, empty: bool) -> None:
+def show_pulse(session: Session, now: datetime, *, empty: bool, partition: int = 0, partitions: int = 1) -> None:
     """Ingest is alive, and its queue is empty or not."""
-    upsert(session, ingest_pulse, [{"id": 1, "seen_at": now, "empty": empty}])
+    upsert(session, ingest_pulse, [{"partitions": partitions, "partition": partition, "seen_at": now, "empty": empty}])
+
+
+def former_partitions(session: Session, partitions: int) -> list[int]:
+    """Other numbers of partitions there once were, whose queues may still hold something."""
+    others = select(ingest_pulse.c.partitions).where(ingest_pulse.c.partitions != partitions)
+    return sorted(set(session.scalars(others)))
+
+
+def forget_partitions(session: Session, partitions: int) -> None:
+    """The queues of this number of partitions are empty and gone."""
+    session.execute(delete(ingest_pulse).where(ingest_pulse.c.partitions == partitions))
 
 
 def answer_call(
@@ -229,7 +245,11 @@ def _heed(
     want_from = None if frozen else _wanted(session, call, before, held, cursor, now)
     header, signature = _last_entry(session, held)
     reads_this_feed(session, call.feed_id, call.feed_cursor, call.feed_chain, now)
-    row = _row(call, call.instance, earlier, challenge) | {"called_at": now, "asked_at": now if want_from else before.asked_at}
+    row = _row(call, call.instance, earlier, challenge) | {
+        "called_at": now,
+        "asked_at": now if want_from else before.asked_at,
+        "behind_at": (before.behind_at or now) if call.seq > cursor else None,
+    }
     answer = Answer(
         status="frozen" if frozen else "ok",
         cursor=cursor,
@@ -260,13 +280,17 @@ def _row(call: Call, instance: str, earlier: list[str], challenge: str) -> dict[
     return {
         "town": call.town, "instance": instance, "earlier": earlier, "epoch": call.epoch, "seq": call.seq, "sent": call.sent,
         "feed_cursor": call.feed_cursor, "challenge": challenge, "called_at": None, "asked_at": None,
+        "behind_at": None,
     }  # fmt: skip
 
 
 def _was_empty_since(session: Session, before: Any) -> bool:
-    """Whether ingest has found its queue empty after the town's last call: what was sent before it has been taken, or lost."""
-    pulse = session.execute(select(ingest_pulse)).first()
-    return pulse is not None and pulse.empty and before.called_at is not None and bool(pulse.seen_at >= before.called_at)
+    """Whether ingest has found the town's queue empty after its last call: what was sent before it has been taken, or lost."""
+    pulses = session.execute(select(ingest_pulse)).all()
+    if len({pulse.partitions for pulse in pulses}) != 1 or before.called_at is None:
+        return False  # it has not begun, or the queues before these still hold something
+    ours = [pulse for pulse in pulses if pulse.partition == partition_of(before.town, pulse.partitions)]
+    return any(pulse.empty and pulse.seen_at >= before.called_at for pulse in ours)
 
 
 def _slowest(session: Session, besides: str) -> int:

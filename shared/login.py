@@ -25,6 +25,10 @@ CLI_LINK_LASTS = timedelta(days=1)
 SESSION_LASTS = timedelta(days=90)
 LINKS_MAX = 4
 """Login mails to one person in a quarter of an hour; more would be somebody else's joke."""
+LINKS_KEPT = timedelta(days=1)
+"""After their end; then they are of no use, not even to count."""
+NOBODY = ""
+"""Whose links let nobody in."""
 CODE_LENGTH = 12
 """Of a token's hash, so many digits name it."""
 
@@ -62,10 +66,25 @@ def _hash(secret: str) -> str:
 
 def make_link(session: Session, person: str, now: datetime, lasts: timedelta = LINK_LASTS) -> str | None:
     """A token for a login link; None when this person asked too often just now."""
-    recent = select(func.count()).where(login_link.c.person == person, login_link.c.made_at > now - timedelta(minutes=15))
-    if lasts == LINK_LASTS and (session.scalar(recent) or 0) >= LINKS_MAX:
+    if lasts == LINK_LASTS and _asked_lately(session, person, now) >= LINKS_MAX:
         return None
+    return _keep_link(session, person, now, lasts)
+
+
+def pretend_link(session: Session, now: datetime) -> None:
+    """Do what making a link does, for nobody: an unknown address must not be known by a faster answer."""
+    _asked_lately(session, NOBODY, now)
+    _keep_link(session, NOBODY, now, timedelta(0))
+
+
+def _asked_lately(session: Session, person: str, now: datetime) -> int:
+    recent = select(func.count()).where(login_link.c.person == person, login_link.c.made_at > now - timedelta(minutes=15))
+    return session.scalar(recent) or 0
+
+
+def _keep_link(session: Session, person: str, now: datetime, lasts: timedelta) -> str:
     token = secrets.token_urlsafe(24)
+    session.execute(delete(login_link).where(login_link.c.until < now - LINKS_KEPT))
     session.execute(login_link.insert(), {"hash": _hash(token), "person": person, "made_at": now, "until": now + lasts})
     return token
 

@@ -96,9 +96,9 @@ def _others(session: Session) -> Iterator[Metric]:
         if row.called_at is not None:
             called.add_metric([row.town], row.called_at.timestamp())
     yield from (stored, lag, called)
-    pulse = session.execute(select(ingest_pulse)).first()
-    if pulse is not None:
-        yield _gauge("ingest_seen_timestamp_seconds", "When ingest showed itself last", pulse.seen_at.timestamp())
+    seen_at = session.scalar(select(func.min(ingest_pulse.c.seen_at)))
+    if seen_at is not None:
+        yield _gauge("ingest_seen_timestamp_seconds", "When ingest showed itself last, on every queue", seen_at.timestamp())
 
 
 def _trouble(session: Session) -> Iterator[Metric]:

@@ -8,19 +8,19 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+REQUESTS = {"1xx": 0, "2xx": 0, "3xx": 0, "4xx": 0, "5xx": 0}
+"""How many answers this process gave, by status class; whatever else is counted is read from the database (`operations.py`)."""
+_counting = threading.Lock()
 
-METRICS = CollectorRegistry()
-"""The process's own numbers; what both processes must agree on (positions, cursors) is read from the database instead."""
 
-EVENTS_SENT = Counter("tuinkoepel_events_sent_total", "Events published and confirmed", registry=METRICS)
-EVENTS_STORED = Counter("tuinkoepel_events_stored_total", "Events stored from other logs", registry=METRICS)
-MESSAGES_DROPPED = Counter("tuinkoepel_messages_dropped_total", "Messages not stored, by reason", ["reason"], registry=METRICS)
-REQUESTS = Counter("tuinkoepel_requests_total", "Answers given, by status class", ["status"], registry=METRICS)
-WAITING = Gauge("tuinkoepel_events_waiting", "Events in the log that the bus has not confirmed", registry=METRICS)
+def count_answer(status: int) -> None:
+    """Count an answer for `/metrics`."""
+    with _counting:
+        REQUESTS[f"{status // 100}xx"] += 1
 
 
 def facts(**values: Any) -> dict[str, Any]:

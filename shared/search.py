@@ -13,10 +13,9 @@ several columns): only then does VACUUM leave rowids as they are.
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
-import snowballstemmer
 from sqlalchemy import DDL, ColumnElement, Table, event, false, literal_column, text, true
 from sqlalchemy.orm import Session
 
@@ -130,7 +129,6 @@ _STOP = frozenset(
     ]
 )
 _WORD = re.compile(r"[^\W_]+")
-_stemmer = snowballstemmer.stemmer("dutch_porter")
 
 
 def _words(said: str) -> list[str]:
@@ -140,9 +138,16 @@ def _words(said: str) -> list[str]:
     return [word[:WORD_MAX] for word in _WORD.findall(said.casefold())]
 
 
+@cache
+def _stemmer() -> Any:
+    import snowballstemmer  # noqa: PLC0415  # the stemmers of all languages come with it, three megabytes, and few processes need one
+
+    return snowballstemmer.stemmer("dutch_porter")
+
+
 @lru_cache(maxsize=20_000)
 def _stem(word: str) -> str:
-    return str(_stemmer.stemWord(word))
+    return str(_stemmer().stemWord(word))
 
 
 def stems(said: str) -> str:

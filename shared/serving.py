@@ -1,8 +1,10 @@
 """How a service is run from its command line: web and worker processes, tables, and trouble said in one line."""
 
 import contextlib
+import ctypes
 import fcntl
 import functools
+import gc
 import logging
 import os
 import re
@@ -28,6 +30,12 @@ from shared.settings import BadSetting
 log = logging.getLogger(__name__)
 
 WEB_THREADS = 4
+M_ARENA_MAX = -8
+"""glibc's name in `mallopt` for how many heaps a process may have."""
+FIRST_WORD = 0.2
+"""Seconds a thread waits for a guest who came in and says nothing; then the guest waits outside (gunicorn would wait 5 s)."""
+REQUEST_LASTS = 60.0
+"""Seconds within which a request must have come in and its answer have gone out."""
 PORT = click.IntRange(1, 65535)
 T = TypeVar("T")
 
@@ -61,9 +69,17 @@ def handed(load: Callable[[], T]) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def serve_web(app: str, host: str, port: int, log_level: str) -> None:
-    """Serve with gunicorn: one process with a few threads, enough for a circle and light on a Raspberry Pi."""
+    """Serve with gunicorn's threaded worker, alone: one process with a few threads, light enough for a Raspberry Pi.
+
+    gunicorn's master, which would start the worker again when it dies, is left out: it weighs 14 MB at least, and whoever started
+    this process has to start it again anyhow. A master that loads the application and forks shares its pages only for a while:
+    after 200 pages the two weighed 22 MB more than this one does, because counting references is writing.
+    """
     from gunicorn.app.base import BaseApplication  # imported late: only the web process pays for it
+    from gunicorn.http import wsgi
+    from gunicorn.sock import create_sockets
     from gunicorn.util import import_app
+    from gunicorn.workers import gthread
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,18 +88,19 @@ def serve_web(app: str, host: str, port: int, log_level: str) -> None:
         except OSError as error:
             raise click.ClickException(f"port {port} on {host} cannot be used: {error.strerror}") from None
     start_logging(app.rpartition(".app")[0], log_level)
+    spare_memory()
 
     class Server(BaseApplication):
         def load_config(self) -> None:
             chosen = {
                 "bind": f"{host}:{port}",
-                "workers": 1,
                 "threads": WEB_THREADS,
-                "worker_class": "gthread",
-                "timeout": 60,
                 "graceful_timeout": 10,
                 "loglevel": "warning",
-                "control_socket_disable": True,  # one path per user: hub and nodes would overwrite each other's
+                "limit_request_line": 4094,
+                "limit_request_fields": 60,
+                "limit_request_field_size": 8190,
+                "forwarded_allow_ips": "",  # what a proxy says is believed by a setting only: see `site.py`
             }
             for name, value in chosen.items():
                 self.cfg.set(name, value)
@@ -91,7 +108,49 @@ def serve_web(app: str, host: str, port: int, log_level: str) -> None:
         def load(self) -> Any:
             return import_app(app)
 
-    Server().run()
+    class Alone(gthread.ThreadWorker):
+        def is_parent_alive(self) -> bool:
+            return True  # whoever started us may log out
+
+        def handle(self, conn: Any) -> Any:
+            begun[conn] = time.monotonic()
+            try:
+                return super().handle(conn)
+            finally:
+                begun.pop(conn, None)
+
+        def notify(self) -> None:
+            """Called every second. No master waits for it; but a guest may keep a thread waiting, and threads are few."""
+            late = time.monotonic() - REQUEST_LASTS
+            for conn in [conn for conn, at in list(begun.items()) if at < late]:
+                with contextlib.suppress(OSError):  # gone already
+                    conn.sock.shutdown(socket.SHUT_RDWR)
+
+    begun: dict[Any, float] = {}
+    gthread.DEFAULT_WORKER_DATA_TIMEOUT = FIRST_WORD
+    wsgi.SERVER = "tuinkoepel"  # which server in which release is nobody's business; there is no setting for it
+    server = Server()
+    log = server.cfg.logger_class(server.cfg)
+    sockets = create_sockets(server.cfg, log)
+    server.wsgi()
+    gc.collect()
+    gc.freeze()  # the code stays as long as the process: never look through it again for garbage
+    worker = Alone(1, os.getppid(), sockets, server, 0, server.cfg, log)
+    code = 0
+    try:
+        worker.init_process()
+    except SystemExit:
+        pass  # its way to end at SIGINT
+    except Exception:
+        logging.getLogger(__name__).exception("web.failed")
+        code = 1
+    os._exit(code)  # an answer that hangs must not keep the process
+
+
+def spare_memory() -> None:
+    """Keep the memory of all threads in one heap: glibc gives each thread its own, and none of them back."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def stopped_by_signals() -> Callable[[], bool]:

@@ -53,6 +53,32 @@ def seconds(text: str) -> float:
     return value
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 to 9."""
+    if not re.fullmatch(r"[0-9]", text.strip()):
+        raise ValueError("expected a whole number from 0 to 9")
+    return int(text)
+
+
+def times(text: str) -> float:
+    """A factor; 0 switches something off."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise ValueError("expected a number, such as 1, 0.5 or 0")
+    return value
+
+
+def host_names(text: str) -> tuple[str, ...]:
+    """Names of hosts with commas between, without ports."""
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    if not all(re.fullmatch(r"[a-z0-9_-][a-z0-9._-]*|[0-9a-f:]+", name) for name in names):
+        raise ValueError("expected names of hosts with commas between, such as hub,hub.example.org")
+    return names
+
+
 def folder(text: str) -> Path:
     """A folder's path, made absolute."""
     return Path(text).expanduser().absolute()
@@ -131,10 +157,19 @@ def settings_table(cls: Any, prefix: str) -> str:
     """The settings as a Markdown table: name, meaning, default."""
     lines = ["| setting | meaning | when it is not set |", "|---|---|---|"]
     for one in fields(cls):
-        default = {MISSING: "must be set", "": "", True: "yes", False: "no"}.get(one.default, one.default)
-        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        shown = _default(one.default)
         lines.append(f"| `{prefix}_{one.name.upper()}` | {one.metadata['meaning']} | {shown} |".replace("<", "&lt;"))
     return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if value is MISSING:
+        return "must be set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _names(cls: Any, prefix: str) -> set[str]:

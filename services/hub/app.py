@@ -15,12 +15,14 @@ from services.hub.meetings.api import room as meeting_room
 from services.hub.meetings.pages import pages as meeting_pages
 from services.hub.towns.api import room as town_room
 from services.hub.towns.association import pages as association_pages
+from services.hub.towns.deeds import DEEDS
 from services.hub.towns.pages import home_pages
 from services.hub.towns.pages import pages as town_pages
-from services.hub.towns.people import find_by_email, find_person
+from services.hub.towns.people import find_by_email, find_person, name_people
 from shared.api import open_interface
 from shared.asyncapi import describe_events
 from shared.language import N_
+from shared.limits import Limits
 from shared.site import open_site
 from shared.web import Item, Site
 
@@ -60,6 +62,11 @@ def create_app(settings: Settings | None = None) -> Flask:
             state=settings.state,
             map_background=settings.map_background,
             clock=utc_now,
+            hosts=settings.hosts,
+            proxies=settings.proxies,
+            limits=Limits(settings.limits),
+            deeds=DEEDS,
+            name_people=name_people,
         )
     )
     app.extensions["hub"] = settings, author

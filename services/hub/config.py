@@ -41,7 +41,24 @@ class Settings:
         "Database address: sqlite:///path or postgresql://…; SQLite in the state folder when empty", default="", reads=DATABASE
     )
     bus: str = setting("Bus address: sqlite:///path or amqp(s)://…; a file in the state folder when empty", default="", reads=BUS)
-    town_bus: str = setting("Bus address that joining towns are told; the hub's own when empty", default="", reads=BUS)
+    town_bus: str = setting(
+        "Bus address that joining towns are told, the hub's own when empty; one of RabbitMQ without a user's name is told to each town"
+        " with a user of its own",
+        default="",
+        reads=BUS,
+    )
+    broker_api: str = setting(
+        "RabbitMQ's management, http(s)://user:password@host:15672, where a joining town gets a user of its own; when empty"
+        " `hub broker definitions` tells what to import",
+        default="",
+        reads=address_of("http", "https"),
+    )
+    ingest_partitions: int = setting(
+        "How many queues the towns are divided over, 1 to 9 (RabbitMQ only); `hub run worker` serves all of them, or those named by"
+        " --partition",
+        default=1,
+        reads=whole,
+    )
     url: str = setting("This hub's own address, as people and towns reach it", default="http://127.0.0.1:8000", reads=web_address)
     name: str = setting("What the association is called", default="Algemene Vereniging voor Buurtmoestuinen")
     mail: str = setting(
@@ -75,6 +92,14 @@ class Settings:
     @property
     def bus_url(self) -> str:
         return self.bus or f"sqlite:///{self.state / 'bus.db'}"
+
+    @property
+    def town_bus_url(self) -> str:
+        return self.town_bus or self.bus_url
+
+    @property
+    def partitions(self) -> int:
+        return max(1, self.ingest_partitions) if self.bus_url.startswith("amqp") else 1
 
     @property
     def mail_url(self) -> str:
@@ -114,6 +139,12 @@ def doorbell(settings: Settings) -> Doorbell:
 def erasures(settings: Settings) -> ErasureList:
     """The erasures, in a file that does not belong into the database's backup."""
     return ErasureList(settings.state / "erasures")
+
+
+def broker_secret(settings: Settings) -> bytes:
+    """What the towns' passwords on the broker are derived from: random, made at the first use."""
+    path = settings.state / "broker.secret"
+    return (load_key(path) or keep_key(path, secrets.token_bytes(32))).seed
 
 
 def web_secret(settings: Settings) -> bytes:

@@ -8,7 +8,20 @@ from pathlib import Path
 from shared.keys import keep_key, load_key
 from shared.mail import mail_address, mail_sender
 from shared.observability import arm
-from shared.settings import address_of, failpoint_name, flag, folder, log_level, read_settings, seconds, setting, web_address
+from shared.settings import (
+    address_of,
+    failpoint_name,
+    flag,
+    folder,
+    host_names,
+    log_level,
+    read_settings,
+    seconds,
+    setting,
+    times,
+    web_address,
+    whole,
+)
 
 HERE = Path(__file__).parent
 PREFIX = "TUINKOEPEL_NODE"
@@ -39,6 +52,15 @@ class Settings:
         "Whether maps show a background that readers' browsers fetch from the Kadaster's public service (PDOK)",
         default=False,
         reads=flag,
+    )
+    hosts: tuple[str, ...] = setting(
+        "Other names than that of its own address by which this site is reached, with commas between", default=(), reads=host_names
+    )
+    proxies: int = setting(
+        "How many proxies stand in front; only then are X-Forwarded-For and X-Forwarded-Proto believed", default=0, reads=whole
+    )
+    limits: float = setting(
+        "What the numbers of requests that are let in (shared/limits.py) are multiplied by; 0: no limits", default=1.0, reads=times
     )
     demo: bool = setting("Show the demo's own page of mails, /dev/mail", default=False, reads=flag)
     log_level: str = setting("Which log lines are written: DEBUG, INFO, WARNING or ERROR", default="INFO", reads=log_level)

@@ -61,6 +61,7 @@ PLACES = [
         ("initiative-edit", "/initiatives/{garden}/edit"),
         ("lesson-edit", "/lessons/{lesson}/edit"),
         ("tokens", "/tokens"),
+        ("trail", "/trail"),
         ("docs", "/api/docs"),
     ),
     *_almere(
@@ -122,6 +123,7 @@ PLACES = [
         ("new-town", "/association/towns/new"),
         ("town", "/towns/almere"),
         ("tokens", "/tokens"),
+        ("trail", "/trail"),
         ("docs", "/api/docs"),
     ),
     Place("hub-wrong-town", "hub", "association", "/association/towns/new", (("name", "Urk"), ("slug", "U"))),

@@ -162,7 +162,11 @@ def _live_in_almere(database: Database) -> tuple[dict[str, str], dict[str, str]]
             body="Soep van eigen groente, op een **lange tafel** voor het hek.\n\n1. Kies een dag.\n2. Nodig uit met een briefje.",
         )  # fmt: skip
         last = read_head(session).seq
-        session.execute(insert(received_head).values(id=1, cursor=last, answered_at=NOW, challenge="c"))
+        session.execute(
+            insert(received_head).values(
+                id=1, epoch="e", cursor=last, everywhere=last, trouble="", complaints=[], answered_at=NOW, challenge="c"
+            )
+        )
     codes = {"evening": evening, "before": before, "garden": gardens["Moestuin De Regenton"], "lesson": with_all.code}
     return people, codes | {"silent": gardens["Pluktuin Buiten"], "coming": meetings["Excursie naar Rotterdam"]}
 

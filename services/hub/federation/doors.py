@@ -13,7 +13,7 @@ from flask import Blueprint, Response, current_app, request
 from sqlalchemy.orm import Session
 
 from services.hub.config import Settings
-from services.hub.towns.joining import join_town
+from services.hub.towns.joining import join_town, waits_with
 from shared import feed, heads, limits
 from shared.eventlog import Author
 from shared.keys import from_text, to_text, verified
@@ -33,6 +33,12 @@ class NotAuthentic(Refusal):
     """The call is not signed by the town that it names."""
 
     status, text = 401, N_("This call is not signed by the town that it names.")
+
+
+class NotLetIn(Refusal):
+    """The node used a code that works, and nobody of the association has let its town in yet."""
+
+    status, text = 403, N_("The association has not let this town in yet. It compares the short name of your key with you first.")
 
 
 def _hub() -> tuple[Settings, Author]:
@@ -71,7 +77,7 @@ def join() -> Any:
     settings, author = _hub()
     with transaction() as session:
         town = join_town(session, says["code"], says["public_key"], says["proof"], now())
-        slug, name, anew = town.slug, town.name, town.anew
+        slug, name, anew, waits = town.slug, town.name, town.anew, town.asking is not None
     return {
         "town": slug,
         "name": name,
@@ -80,6 +86,7 @@ def join() -> Any:
         "hub_key_id": author.key.key_id,
         "bus": settings.town_bus or settings.bus_url,
         "anew": anew,
+        "let_in": not waits,
     }
 
 
@@ -102,12 +109,24 @@ def exchange_heads() -> Any:
             )
             hold_back(limits.TOWN_CALLS, str(orjson.loads(body)["town"]))  # it is theirs: the signature was verified
     except heads.NotAuthentic:
-        raise NotAuthentic from None
+        raise (NotLetIn if _waits(body) else NotAuthentic) from None
     failpoint("hub.answered")
     answer = Response(said, status=200 if fresh else 409, mimetype="application/json")
     answer.headers[SIGNATURE] = heads.signature_text(signature)
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+def _waits(body: bytes) -> bool:
+    """Whether this call is of a node that waits to be let in."""
+    try:
+        says = orjson.loads(body)
+        signature = from_text(request.headers.get(SIGNATURE), 64)
+    except ValueError:
+        return False
+    slug = says.get("town") if isinstance(says, dict) else None
+    with reading() as session:
+        return isinstance(slug, str) and waits_with(session, slug, body, signature, heads.ASKS)
 
 
 @doors.get("/feed")

@@ -11,7 +11,7 @@ from services.hub.lessons.projection import NationalLesson
 from services.hub.towns.projection import town_names
 from shared import atlas
 from shared.events import INITIATIVE_KINDS, PHASES
-from shared.finding import asked, count, facet, find, paged
+from shared.finding import Tally, asked, find, paged
 from shared.labels import label
 from shared.language import _, day
 from shared.web import reading, render
@@ -25,21 +25,14 @@ def index() -> Any:
     wanted = {name: column == asked(name) for name, column in columns.items() if asked(name)}
     with reading() as session:
         names = town_names(session)
+        tally = Tally(session, columns, wanted)
         facets = [
-            facet(session, _("Phase"), "phase", columns["phase"], wanted, lambda code: label(code, "phase"), PHASES),
-            facet(
-                session,
-                _("Kind"),
-                "kind",
-                columns["kind"],
-                wanted,
-                lambda code: label(code, "initiative_kind"),
-                INITIATIVE_KINDS,
-            ),
-            facet(session, _("Town"), "town", columns["town"], wanted, lambda town: names.get(town, town)),
+            tally.facet(_("Phase"), "phase", lambda code: label(code, "phase"), PHASES),
+            tally.facet(_("Kind"), "kind", lambda code: label(code, "initiative_kind"), INITIATIVE_KINDS),
+            tally.facet(_("Town"), "town", lambda town: names.get(town, town)),
         ]
         query = select(NationalInitiative).where(*wanted.values()).order_by(NationalInitiative.name, NationalInitiative.town)
-        page = paged(session, query, count(session, NationalInitiative, *wanted.values()))
+        page = paged(session, query, tally.total)
     return render("initiatives/index.html", page=page, facets=facets, names=names, clear_url=url_for(".index") if wanted else None)
 
 

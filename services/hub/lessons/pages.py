@@ -10,7 +10,7 @@ from services.hub.lessons.projection import NationalLesson
 from services.hub.meetings.projection import NationalMeeting
 from services.hub.towns.projection import town_names
 from shared.events import LESSON_KINDS, PHASES, THEMES
-from shared.finding import asked, count, facet, find, paged
+from shared.finding import Tally, asked, find, paged
 from shared.labels import label
 from shared.language import _
 from shared.search import matching, rank
@@ -33,33 +33,18 @@ def index() -> Any:
         if words:
             wanted["q"] = matching(session, NationalLesson, words)
         names = town_names(session)
+        tally = Tally(session, columns, wanted)
         facets = [
-            facet(session, _("Theme"), "theme", columns["theme"], wanted, lambda code: label(code, "theme"), THEMES),
-            facet(
-                session,
-                _("Helps in this phase"),
-                "phase",
-                columns["phase"],
-                wanted,
-                lambda code: label(code, "phase"),
-                PHASES,
-            ),
-            facet(
-                session,
-                _("Kind"),
-                "kind",
-                columns["kind"],
-                wanted,
-                lambda code: label(code, "lesson_kind"),
-                LESSON_KINDS,
-            ),
-            facet(session, _("Town"), "town", columns["town"], wanted, lambda town: names.get(town, town)),
+            tally.facet(_("Theme"), "theme", lambda code: label(code, "theme"), THEMES),
+            tally.facet(_("Helps in this phase"), "phase", lambda code: label(code, "phase"), PHASES),
+            tally.facet(_("Kind"), "kind", lambda code: label(code, "lesson_kind"), LESSON_KINDS),
+            tally.facet(_("Town"), "town", lambda town: names.get(town, town)),
         ]
         query = select(NationalLesson).where(*wanted.values())
         if words:
             query = query.order_by(rank(session, NationalLesson, words))
         query = query.order_by(NationalLesson.shared_on.desc(), NationalLesson.lesson)
-        page = paged(session, query, count(session, NationalLesson, *wanted.values()))
+        page = paged(session, query, tally.total)
     kept = {name: asked(name) for name in columns if asked(name)}
     clear_url = url_for(".index") if wanted else None
     return render("lessons/index.html", page=page, facets=facets, names=names, words=words, kept=kept, clear_url=clear_url)

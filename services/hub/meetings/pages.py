@@ -9,7 +9,7 @@ from services.hub.lessons.projection import NationalLesson
 from services.hub.meetings.projection import NationalMeeting
 from services.hub.towns.projection import town_names
 from shared.events import MEETING_KINDS
-from shared.finding import asked, count, facet, find, paged
+from shared.finding import Tally, asked, count, find, paged
 from shared.labels import label
 from shared.language import _
 from shared.web import reading, render, today
@@ -26,17 +26,10 @@ def index() -> Any:
     held = NationalMeeting.status == "held"
     with reading() as session:
         names = town_names(session)
+        tally = Tally(session, columns, wanted)
         facets = [
-            facet(session, _("Town"), "town", columns["town"], wanted, lambda town: names.get(town, town)),
-            facet(
-                session,
-                _("Kind"),
-                "kind",
-                columns["kind"],
-                wanted,
-                lambda code: label(code, "meeting_kind"),
-                MEETING_KINDS,
-            ),
+            tally.facet(_("Town"), "town", lambda town: names.get(town, town)),
+            tally.facet(_("Kind"), "kind", lambda code: label(code, "meeting_kind"), MEETING_KINDS),
         ]
         ahead = select(NationalMeeting).where(~held, NationalMeeting.day >= today(), *wanted.values())
         coming = session.scalars(ahead.order_by(NationalMeeting.day, NationalMeeting.starts).limit(COMING)).all()

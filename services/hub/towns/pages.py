@@ -16,7 +16,7 @@ from services.hub.meetings.projection import NationalMeeting
 from services.hub.towns.projection import NationalCircle, NationalCount, NationalTown, town_names, version
 from shared import atlas
 from shared.events import INITIATIVE_KINDS, PHASES, Place
-from shared.finding import asked, count, facet, find, here, paged
+from shared.finding import Tally, asked, count, find, here, paged
 from shared.labels import label
 from shared.language import _
 from shared.web import reading, render, today
@@ -65,10 +65,10 @@ def _wanted() -> dict[str, Any]:
 def national() -> Any:
     wanted = _wanted()
     with reading() as session:
-        phase, kind = NationalInitiative.phase, NationalInitiative.kind
+        tally = Tally(session, {"phase": NationalInitiative.phase, "kind": NationalInitiative.kind}, wanted)
         facets = [
-            facet(session, _("Phase"), "phase", phase, wanted, lambda code: label(code, "phase"), PHASES),
-            facet(session, _("Kind"), "kind", kind, wanted, lambda code: label(code, "initiative_kind"), INITIATIVE_KINDS),
+            tally.facet(_("Phase"), "phase", lambda code: label(code, "phase"), PHASES),
+            tally.facet(_("Kind"), "kind", lambda code: label(code, "initiative_kind"), INITIATIVE_KINDS),
         ]
         query = (
             select(NationalInitiative)
@@ -76,7 +76,7 @@ def national() -> Any:
             .where(*wanted.values())
             .order_by(NationalTown.name, NationalInitiative.town, NationalInitiative.name)
         )
-        page = paged(session, query, count(session, NationalInitiative, *wanted.values()), IN_THE_LIST)
+        page = paged(session, query, tally.total, IN_THE_LIST)
         marks, homes, names = _marks(session, wanted), _homes(session), town_names(session)
         values = {"numbers": _numbers(session), "version": version(session)}
     by_town: dict[str, list[NationalInitiative]] = {}

@@ -1,5 +1,7 @@
 """Who works for the association: they see the towns' sync state and hand out joining codes."""
 
+from collections.abc import Collection
+
 from sqlalchemy import String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -25,3 +27,9 @@ def find_person(session: Session, code: str) -> AssociationMember | None:
 def find_by_email(session: Session, email: str) -> AssociationMember | None:
     """By e-mail address, casefolded."""
     return session.scalar(select(AssociationMember).where(AssociationMember.email == email))
+
+
+def name_people(session: Session, codes: Collection[str]) -> dict[str, str]:
+    """The names of these people."""
+    of = AssociationMember
+    return {row.code: row.name for row in session.execute(select(of.code, of.name).where(of.code.in_(codes)))}

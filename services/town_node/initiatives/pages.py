@@ -21,17 +21,24 @@ from services.town_node.circle.fields import (
 from services.town_node.circle.membership import membership
 from services.town_node.circle.model import Circle
 from services.town_node.initiatives import actions
-from services.town_node.initiatives.model import Initiative
+from services.town_node.initiatives.model import SHOWN, Initiative, shown_place_name
 from services.town_node.lessons.model import Lesson
 from shared import atlas
 from shared.coordinates import read_place, write_place
 from shared.events import INITIATIVE_KINDS, PHASES
-from shared.finding import asked, count, facet, paged
+from shared.finding import Tally, asked, paged
 from shared.labels import choices, label
 from shared.language import N_, Words, _, day
 from shared.web import Form, flash_ok, may, naming, reading, render, require, today, transaction
 
 pages = Blueprint("initiatives", __name__, url_prefix="/initiatives")
+
+CHOICES = {"phase": Initiative.phase, "kind": Initiative.kind}
+LISTED = (
+    *(Initiative.code, Initiative.name, Initiative.kind, Initiative.phase),
+    *(Initiative.place_name, Initiative.place_shown, Initiative.latitude),
+)
+"""What a list shows of each; not its texts and its history."""
 
 
 class InitiativeForm(AskingForm):
@@ -88,9 +95,8 @@ class PhaseForm(Form):
 
 def _wanted() -> dict[str, Any]:
     """What the address asks for; the list and the map show the same."""
-    columns = {"phase": Initiative.phase, "kind": Initiative.kind}
     wanted: dict[str, Any] = {"here": Initiative.withdrawn_on.is_(None)}
-    return wanted | {name: column == asked(name) for name, column in columns.items() if asked(name)}
+    return wanted | {name: column == asked(name) for name, column in CHOICES.items() if asked(name)}
 
 
 def _chart(**more: Any) -> dict[str, Any]:
@@ -100,24 +106,33 @@ def _chart(**more: Any) -> dict[str, Any]:
 
 @pages.get("")
 def index() -> Any:
-    wanted = _wanted()
+    wanted, inside = _wanted(), may("member")
     with reading() as session:
+        tally = Tally(session, CHOICES, wanted)
         facets = [
-            facet(session, _("Phase"), "phase", Initiative.phase, wanted, lambda code: label(code, "phase"), PHASES),
-            facet(
-                session, _("Kind"), "kind", Initiative.kind, wanted, lambda code: label(code, "initiative_kind"), INITIATIVE_KINDS
-            ),
+            tally.facet(_("Phase"), "phase", lambda code: label(code, "phase"), PHASES),
+            tally.facet(_("Kind"), "kind", lambda code: label(code, "initiative_kind"), INITIATIVE_KINDS),
         ]
-        total = count(session, Initiative, *wanted.values())
-        page = paged(session, select(Initiative).where(*wanted.values()).order_by(Initiative.name), total)
-        at_home = session.scalar(select(Circle.latitude)) is not None
+        query = select(*LISTED).where(*wanted.values()).order_by(Initiative.name)
+        page = paged(session, query, tally.total)
+        placed = {it.code for it in page.rows if it.latitude is not None and (inside or it.place_shown in SHOWN)}
+        if len(placed) < len(page.rows) and session.scalar(select(Circle.latitude)) is not None:
+            placed = {it.code for it in page.rows}  # the others stand with their circle
+    list_url = url_for(".index")
     return render(
         "initiatives/index.html",
         page=page,
+        rows=[
+            (
+                *(f"{list_url}/{it.code}", it.name, it.kind, it.phase),
+                it.place_name if inside else shown_place_name(it.place_name, it.place_shown),
+                it.code if it.code in placed else "",
+            )
+            for it in page.rows
+        ],
         facets=facets,
-        clear_url=url_for(".index") if len(wanted) > 1 else None,
+        clear_url=list_url if len(wanted) > 1 else None,
         chart=_chart(fit=True),
-        on_map={it.code for it in page.rows if at_home or (it.place if may("member") else it.shown_place)},
     )
 
 

@@ -15,7 +15,7 @@ from services.town_node.lessons.library import LibraryLesson, town_names
 from services.town_node.lessons.model import Lesson
 from services.town_node.meetings.model import Meeting, RoundEntry
 from shared.events import LESSON_KINDS, PHASES, THEMES
-from shared.finding import asked, count, facet, paged
+from shared.finding import Tally, asked, paged
 from shared.labels import choices, label
 from shared.language import N_, Words, _, day
 from shared.refusals import NotAllowed, NotFound
@@ -74,19 +74,19 @@ def _list(session: Session, model: Any, extra: dict[str, Any], newest: Any, name
     words = asked("q")
     if words:
         wanted["q"] = matching(session, model, words)
+    tally = Tally(session, columns, wanted)
     facets = [
-        facet(session, _("Theme"), "theme", model.theme, wanted, lambda code: label(code, "theme"), THEMES),
-        facet(session, _("Helps in this phase"), "phase", model.phase, wanted, lambda code: label(code, "phase"), PHASES),
-        facet(session, _("Kind"), "kind", model.kind, wanted, lambda code: label(code, "lesson_kind"), LESSON_KINDS),
+        tally.facet(_("Theme"), "theme", lambda code: label(code, "theme"), THEMES),
+        tally.facet(_("Helps in this phase"), "phase", lambda code: label(code, "phase"), PHASES),
+        tally.facet(_("Kind"), "kind", lambda code: label(code, "lesson_kind"), LESSON_KINDS),
     ]
     if names is not None:
-        facets.append(facet(session, _("Town"), "town", model.town, wanted, lambda town: names.get(town, town)))
+        facets.append(tally.facet(_("Town"), "town", lambda town: names.get(town, town)))
     query = select(model).where(*wanted.values())
     if words:
         query = query.order_by(rank(session, model, words))
-    total = count(session, model, *wanted.values())
     return {
-        "page": paged(session, query.order_by(model.shared_on.desc(), newest), total),
+        "page": paged(session, query.order_by(model.shared_on.desc(), newest), tally.total),
         "facets": facets,
         "words": words,
         "kept": {name: asked(name) for name in columns if asked(name)},

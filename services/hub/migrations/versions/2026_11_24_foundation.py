@@ -172,10 +172,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "ingest_pulse",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("partitions", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("empty", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_ingest_pulse")),
+        sa.PrimaryKeyConstraint("partitions", "partition", name=op.f("pk_ingest_pulse")),
     )
     op.create_table(
         "known_head",
@@ -189,6 +190,7 @@ def upgrade() -> None:
         sa.Column("challenge", sa.String(length=64), nullable=False),
         sa.Column("called_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("behind_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("town", name=op.f("pk_known_head")),
     )
     op.create_table(
@@ -429,6 +431,9 @@ def upgrade() -> None:
         sa.Column("code_hash", sa.String(length=64), nullable=False),
         sa.Column("code_until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("vouched", sa.Boolean(), nullable=False),
+        sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("asked_key", sa.String(length=64), nullable=True),
         sa.Column("joined_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("key_id", sa.String(length=40), nullable=True),
         sa.Column("anew", sa.Boolean(), nullable=False),

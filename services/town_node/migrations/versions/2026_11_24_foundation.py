@@ -176,10 +176,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "ingest_pulse",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("partitions", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("partition", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("empty", sa.Boolean(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_ingest_pulse")),
+        sa.PrimaryKeyConstraint("partitions", "partition", name=op.f("pk_ingest_pulse")),
     )
     op.create_table(
         "initiative",
@@ -215,6 +216,7 @@ def upgrade() -> None:
         sa.Column("challenge", sa.String(length=64), nullable=False),
         sa.Column("called_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("behind_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("town", name=op.f("pk_known_head")),
     )
     op.create_table(
