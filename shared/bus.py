@@ -5,7 +5,7 @@ never do is say "delivered" when it is not, so a publish returns on a **genuine*
 raises otherwise. Two couriers: `sqlite:///…` for a hub and nodes that share a disk (`sqlite_bus.py`), `amqp://` or `amqps://` for
 RabbitMQ. Only workers open a connection.
 
-One topic exchange; a town publishes under `town.<slug>.log` and may do nothing else, so the hub declares and towns do not.
+A town may publish under its own key and do nothing else, so the hub declares what `routes.py` says, and towns declare nothing.
 
 Nothing here waits without end, whatever the other side does, and nothing is tried twice: an error closes the connection, raises
 `TROUBLE`, and leaves it to the worker when to begin again. Left alone, kombu and py-amqp would do three other things: count a time
@@ -18,7 +18,7 @@ import socket
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amqp.exceptions import AMQPError, MessageNacked, RecoverableConnectionError
@@ -26,7 +26,9 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
 from kombu.transport import pyamqp
 
-EXCHANGE = Exchange("tuinkoepel.events", type="topic", durable=True)
+from shared import routes
+
+EXCHANGE = Exchange(routes.EXCHANGE, type="topic", durable=True)
 TROUBLE = (AMQPError, MessageNacked, KombuError, OSError, sqlite3.Error)
 """What a broken or refusing courier raises."""
 CONTENT_TYPE = "application/vnd.tuinkoepel.log+json"
@@ -35,27 +37,8 @@ TIMEOUT = 15.0
 FAREWELL = 1.0
 """Seconds for closing in good order."""
 HEARTBEAT = 30
-QUEUE_BYTES_MAX = 1024**3
 PREFETCH = 20
 """Messages (of at most 1 MiB) handed out before they are acknowledged; beyond 50 nothing is gained (`limits.md` A1)."""
-
-DEAD = Queue("hub.dead", durable=True, queue_arguments={"x-queue-type": "quorum"})
-INGEST = Queue(
-    "hub.ingest",
-    EXCHANGE,
-    routing_key="town.*.log",
-    durable=True,
-    queue_arguments={
-        "x-queue-type": "quorum",
-        "x-single-active-consumer": True,
-        "x-max-length-bytes": QUEUE_BYTES_MAX,
-        "x-overflow": "reject-publish",  # a full queue refuses, and the town's relay waits
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": DEAD.name,
-        "x-dead-letter-strategy": "at-least-once",
-        "x-delivery-limit": 1_000_000,  # RabbitMQ 4 would drop after 20; -1 loses messages on 3.x
-    },
-)
 
 
 class _Link(pyamqp.Connection):
@@ -145,7 +128,7 @@ class Publisher:
     """A town's way in. `publish` is the relay's `Publish`. An address, or (for a courier of a test) a kombu connection to copy."""
 
     def __init__(self, address: str | Connection, town: str) -> None:
-        self._address, self._key = address, f"town.{town}.log"
+        self._address, self._key = address, routes.key_of(town)
         self._line: _Line | None = None
 
     def publish(self, message: bytes) -> None:
@@ -192,18 +175,25 @@ class Publisher:
 
 
 class Deliveries:
-    """The hub's way out: takes messages in batches and acknowledges a batch after its commit, never before (I10)."""
+    """The hub's way out: takes messages in batches and acknowledges a batch after its commit, never before (I10).
 
-    def __init__(self, address: str | Connection, queue: Queue = INGEST) -> None:
+    `queues` are all that must be there before the first message is taken, each with its keys; they may be told anew. `queue` is the
+    one it takes from.
+    """
+
+    def __init__(
+        self, address: str | Connection, queue: str = routes.INGEST, queues: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self._waiting: deque[Any] = deque()
         self._queue = queue
+        self.queues = queues or routes.ingest_queues(1, ())
         self._last_beat = time.monotonic()
         self._line = _Line(address)
         try:
-            self._declare()
+            self._declare(self.queues)
             Consumer(
                 self._line.channel,
-                queues=[queue.bind(self._line.channel)],
+                queues=[Queue(queue).bind(self._line.channel)],
                 on_message=self._waiting.append,
                 auto_declare=False,
                 prefetch_count=PREFETCH,
@@ -212,10 +202,16 @@ class Deliveries:
             self._line.drop()
             raise
 
-    def _declare(self) -> int:
-        for queue in (DEAD, self._queue):
-            queue.bind(self._line.channel).declare()
-        return int(self._line.channel.queue_declare(self._queue.name, passive=True).message_count)
+    def _declare(self, queues: Mapping[str, Sequence[str]]) -> int:
+        """Make sure of these queues and their bindings; how many messages wait on ours."""
+        channel = self._line.channel
+        Queue(routes.DEAD, durable=True, queue_arguments=routes.DEAD_ARGUMENTS).bind(channel).declare()
+        EXCHANGE.bind(channel).declare()
+        for name, keys in queues.items():
+            Queue(name, durable=True, queue_arguments=routes.ARGUMENTS).bind(channel).declare()
+            for key in keys:
+                channel.queue_bind(name, routes.EXCHANGE, key, nowait=True)  # the next answer tells if one was refused
+        return int(channel.queue_declare(self._queue, passive=True).message_count)
 
     def take(self, seconds: float, most: int = PREFETCH) -> Sequence[Any]:
         """Wait at most so long for a first message, then take what else is there already. Raises when the connection breaks."""
@@ -236,9 +232,14 @@ class Deliveries:
     def is_empty(self) -> bool:
         """Whether nothing waits for this consumer, neither on the queue nor taken. Raises when the broker does not answer.
 
-        It asks by declaring everything again, so that a binding which somebody removed is there again.
+        It asks by declaring its queue again, so that a binding which somebody removed is there again.
         """
-        return self._declare() == 0 and not self._waiting  # in this order: while waiting for the answer, messages may come
+        waiting = self._declare({self._queue: self.queues[self._queue]})
+        return waiting == 0 and not self._waiting  # in this order: while waiting for the answer, messages may come
+
+    def remove(self) -> None:
+        """Do away with the queue, and whatever came onto it since it was found empty."""
+        self._line.channel.queue_delete(self._queue)
 
     def close(self) -> None:
         """Give back what was taken and not acknowledged."""

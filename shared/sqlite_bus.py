@@ -6,7 +6,8 @@ kombu's own brokerless transports each lost every message that a killed consumer
 - a publish returns after the row is on the disk (WAL, `synchronous=FULL`); one that reaches no queue raises `Unroutable` (I20);
 - exchanges, queues and bindings live in the file, so a publisher knows what the consumer declared;
 - a delivery sets the row's owner, and only the **ack deletes** it;
-- a queue's consumer holds a file lock, which the kernel drops when it dies; the next one takes the lock and clears dead owners.
+- a queue's consumer holds a file lock, which the kernel drops when it dies; the next one takes the lock and clears dead owners;
+- a file that was deleted under it is an error, so that both sides open the next one.
 
 It speaks as much AMQP as `bus.py` asks for: durable topic exchanges, manual acks (`multiple` too), prefetch, passive declaration.
 """
@@ -76,6 +77,13 @@ class Channel(virtual.Channel):
         self._db.execute("PRAGMA synchronous=FULL")
         if self._db.execute("SELECT count(*) FROM sqlite_master WHERE name='message'").fetchone()[0] == 0:
             self._db.executescript(SCHEMA)
+        self._file = path.stat().st_ino
+
+    def _must_be_there(self) -> None:
+        """SQLite goes on with a file that somebody deleted, and would confirm what nobody can ever take."""
+        if self._path.stat().st_ino != self._file:
+            msg = f"{self._path} is another file than the one that was opened"
+            raise FileNotFoundError(msg)
 
     # -- topology --
 
@@ -118,10 +126,12 @@ class Channel(virtual.Channel):
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         body = message.pop("body")
         body = body.encode() if isinstance(body, str) else body
+        self._must_be_there()
         self._db.execute("INSERT INTO message (queue, about, body) VALUES (?, ?, ?)", (queue, json.dumps(message), body))
         self.connection.bell(queue).ring()
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
+        self._must_be_there()
         # A look first: a taking UPDATE would lock the file on every idle round.
         found = self._db.execute("SELECT id FROM message WHERE queue=? AND owner IS NULL ORDER BY id LIMIT 1", (queue,)).fetchone()
         if found is None:

@@ -1,11 +1,10 @@
 """Fixtures that many tests share. Real parts; only the clock and the outside world are ever made up."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.services import Postgres, Rabbit
+from tests.services import Postgres, Rabbit, chromium
 
 
 @pytest.fixture(scope="session")
@@ -24,19 +23,8 @@ def rabbit():
 
 @pytest.fixture(scope="session")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
-            args=[
-                *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-                *("--disable-sync", "--no-first-run", "--no-proxy-server"),
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
-            ],
-        )
-        yield chromium
-        chromium.close()
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

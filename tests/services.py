@@ -4,6 +4,7 @@ TUINKOEPEL_TEST_POSTGRES_URL (of a user who may create databases) and TUINKOEPEL
 run that was killed cannot clean up; the next one ends what it left behind.
 """
 
+import contextlib
 import os
 import pwd
 import random
@@ -14,7 +15,9 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 PATIENCE = 60.0
@@ -94,6 +97,24 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser that reaches nothing beyond this computer."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+            args=[
+                *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+                *("--disable-sync", "--no-first-run", "--no-proxy-server"),
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
 class Postgres:
     """A PostgreSQL of our own. `url` is the database from which others are made. `durable`: with fsync, for the benchmarks."""
 
@@ -162,10 +183,13 @@ class Postgres:
 
 
 class Rabbit:
-    """A RabbitMQ of our own, which a test may stop, kill and start again; what is durable survives both."""
+    """A RabbitMQ of our own, which a test may stop, kill and start again; what is durable survives both.
 
-    def __init__(self) -> None:
-        self.url = os.environ.get("TUINKOEPEL_TEST_RABBITMQ_URL", "")
+    `managed`: with the management at `api`, always our own, slower to start. `conf`: more lines for its configuration.
+    """
+
+    def __init__(self, *, managed: bool = False, conf: str = "") -> None:
+        self.url = "" if managed or conf else os.environ.get("TUINKOEPEL_TEST_RABBITMQ_URL", "")
         self._folder: Path | None = None
         self._server: subprocess.Popen | None = None
         if self.url:
@@ -173,8 +197,14 @@ class Rabbit:
         self._folder = _folder_for("rabbitmq")
         self.port, distribution, names = free_port(), free_port(), free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
-        (self._folder / "plugins").write_text("[].")
-        (self._folder / "rabbitmq.conf").write_text(f"listeners.tcp.default = 127.0.0.1:{self.port}\nlog.console.level = error\n")
+        api = free_port()
+        self.api = f"http://guest:guest@127.0.0.1:{api}"
+        (self._folder / "plugins").write_text("[rabbitmq_management]." if managed else "[].")
+        lines = [f"listeners.tcp.default = 127.0.0.1:{self.port}", "log.console.level = error"]
+        if managed:
+            lines += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {api}"]
+        (self._folder / "rabbitmq.conf").write_text("\n".join([*lines, conf, ""]))
+        self._ports = [self.port, api] if managed else [self.port]
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._folder),
@@ -216,7 +246,7 @@ class Rabbit:
         if self._server.poll() is not None:
             msg = f"RabbitMQ ended while it started: {(self._folder / 'output').read_text()[-2000:]}"
             raise RuntimeError(msg)
-        return answers(self.port)
+        return all(answers(port) for port in self._ports)
 
     def stop(self) -> None:
         """In good order."""

@@ -13,10 +13,10 @@ import os
 import sys
 import time
 
-from tests.benchmarks import backlog, latency, limits
+from tests.benchmarks import backlog, latency, limits, weight
 from tests.benchmarks.bench import Bench, print_table
 
-SUBJECTS = {"limits": limits.run, "latency": latency.run, "backlog": backlog.run}
+SUBJECTS = {"limits": limits.run, "latency": latency.run, "backlog": backlog.run, "weight": weight.run}
 
 
 def main() -> None:

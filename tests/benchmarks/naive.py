@@ -1,10 +1,11 @@
 """The consumer that most of us would write first: one event per message, an ORM session and a commit for each, then the ack.
 
 It does what the hub does, with the same care: verifies chain and signature, stores the event, moves the town's cursor, runs the
-same projection handlers and merges the rows they name, gives the event its number in the feed. It is not made slow on purpose: keys
-are looked up once, messages are prefetched, the signature is verified once for storing and forwarding together.
+same projection handlers and merges the rows they name, gives the event its number in the feed, and the feed's chain. It is not made
+slow on purpose: keys are looked up once, messages are prefetched, a signature is verified once for storing and forwarding together.
 """
 
+import hashlib
 from typing import Any
 
 from kombu import Connection, Producer, Queue
@@ -17,6 +18,7 @@ from shared import feed, inbox
 from shared.db import Base
 from shared.envelope import NO_HASH, Entry, read_event, signed_by, unpack
 from shared.events import Event, event_class
+from shared.pins import pin
 from shared.projections import Rows
 
 QUEUE = Queue("naive.ingest", durable=True, queue_arguments={"x-queue-type": "quorum"})
@@ -68,7 +70,7 @@ class NaiveConsumer(ConsumerMixin):
         self._left = count
         self._engine = create_engine(database)
         with Session(self._engine) as session:
-            self._keys = {(row.town, row.key_id): bytes(row.public_key) for row in session.execute(select(inbox.pin))}
+            self._keys = {(row.town, row.key_id): bytes(row.public_key) for row in session.execute(select(pin))}
 
     def get_consumers(self, Consumer: Any, channel: Any) -> list[Any]:  # noqa: N803  # kombu's
         return [Consumer([QUEUE], on_message=self.on_message, prefetch_count=PREFETCH)]
@@ -98,8 +100,8 @@ class NaiveConsumer(ConsumerMixin):
         if says.seq != cursor.seq + 1 or says.prevhash != cursor.hash:
             return False
         cursor.seq, cursor.hash = says.seq, entry.hash
-        stored = {"town": says.town, "epoch": says.epoch, "seq": says.seq, "type": says.type, "header": entry.header}
-        stored |= {"hash": entry.hash, "signature": entry.signature, "salt": entry.salt, "body": entry.body}
+        stored = {"town": says.town, "epoch": says.epoch, "seq": says.seq, "type": says.type, "subject": says.subject}
+        stored |= {"header": entry.header, "hash": entry.hash, "signature": entry.signature, "salt": entry.salt, "body": entry.body}
         session.add(StoredEvent(**stored))
         return True
 
@@ -123,10 +125,11 @@ class NaiveConsumer(ConsumerMixin):
             return
         state = session.get(FeedState, 1)
         if state is None:
-            state = FeedState(one=1, id="naive", last=0)
+            state = FeedState(one=1, id="naive", last=0, chain=b"")
             session.add(state)
-        state.last += 1
-        session.add(FeedItem(number=state.last, town=entry.says.town, epoch=entry.says.epoch, seq=entry.says.seq))
+        state.last, state.chain = state.last + 1, hashlib.sha256(state.chain + entry.hash).digest()
+        place = {"town": entry.says.town, "epoch": entry.says.epoch, "seq": entry.says.seq}
+        session.add(FeedItem(number=state.last, chain=state.chain, **place))
 
     def close(self) -> None:
         self.connection.release()

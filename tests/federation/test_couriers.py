@@ -174,7 +174,7 @@ def pulse(hub: Hub):
 def test_the_worker_gets_over_a_broker_that_hangs(rabbit, taking_in, sender):
     sender("Ervoor")
     holds(taking_in, 1)
-    wait_until(lambda: pulse(taking_in).empty, "a sign of life")
+    wait_until(lambda: pulse(taking_in) is not None and pulse(taking_in).empty, "a sign of life")
     rabbit.pause()
     try:
         wait_until(lambda: not pulse(taking_in).empty, "a worker that noticed")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.bus import Deliveries, Publisher, body_of
+from shared.bus import TROUBLE, Deliveries, Publisher, body_of
 from shared.sqlite_bus import SecondConsumer, Unroutable
 from tests.services import wait_until
 
@@ -104,3 +104,20 @@ def test_towns_share_a_queue_and_each_keeps_its_order(bus):
         assert [message for message in got if message.startswith(town)] == [town + message for message in SENT[:8]]
     for one in (almere, breda, deliveries):
         one.close()
+
+
+def test_a_file_that_was_deleted_is_an_error_on_both_sides_and_the_next_one_is_used(bus):
+    publisher, deliveries = Publisher(f"sqlite:///{bus}", "almere"), Deliveries(f"sqlite:///{bus}")
+    publisher.publish(b"before")
+    take(deliveries, 1)
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{bus}{ending}").unlink(missing_ok=True)
+    for use in (lambda: publisher.publish(b"lost"), lambda: deliveries.take(0)):
+        with pytest.raises(TROUBLE):
+            use()
+    deliveries.close()
+    deliveries = Deliveries(f"sqlite:///{bus}")
+    publisher.publish(b"after")
+    assert [body_of(message) for message in take(deliveries, 1)] == [b"after"]
+    deliveries.close()
+    publisher.close()
