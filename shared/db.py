@@ -124,6 +124,12 @@ def upsert(session: Session, table: Table, rows: list[dict[str, Any]]) -> None:
     session.execute(statement, rows)
 
 
+def insert_missing(session: Session, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Put rows in place whose primary key is not there yet; what is there stays as it is."""
+    if rows:
+        session.execute(_insert(session)(table).on_conflict_do_nothing(), rows)
+
+
 def _insert(session: Session) -> Any:
     """The insert of this session's database."""
     if is_sqlite(session):

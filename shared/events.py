@@ -562,6 +562,10 @@ class Redacted(Event):
     redacts: Code
 
 
+EXEMPT_FROM_ERASURE = frozenset(cls.wire for cls in (EpochOpened, EpochSettled, KeyRotated, Redacted))
+"""Types that erasure passes by: without them a log cannot be followed, and they carry nothing personal."""
+
+
 # ---- The association (its own log, slug `koepel`) --------------------------------------------------------------------------
 
 

@@ -19,11 +19,11 @@ import orjson
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, UniqueConstraint, and_, func, select, update
 from sqlalchemy.orm import Session
 
-from shared.db import Base, Moment, upsert
+from shared.db import Base, upsert
 from shared.envelope import Entry, Malformed, from_json, is_name, stored_entry, to_json
 from shared.inbox import KOEPEL, accept_entries, inbox
-from shared.pins import epoch_order, read_pins
-from shared.quarantine import clear_quarantine, quarantine_message, was_refused
+from shared.pins import epoch_order
+from shared.quarantine import quarantine_message
 
 PAGE_MAX = 500
 PAGE_BYTES_MAX = 2 * 1024 * 1024
@@ -47,9 +47,7 @@ feed_state = Table(
     Column("id", String(40), nullable=False),
     Column("last", BigInteger, nullable=False),
     Column("chain", LargeBinary, nullable=False),
-    Column("doubted_at", Moment),
 )
-"""`doubted_at`: a town has read what this feed does not hold, so the hub was put back; its worker begins a new feed."""
 feed_cursor = Table(
     "feed_cursor",
     Base.metadata,
@@ -82,21 +80,12 @@ def number_entries(session: Session, entries: Sequence[Entry], fresh_id: str) ->
 
 def renew_feed(session: Session, fresh_id: str) -> None:
     """The hub was put back: under a new id every town reads from the beginning again."""
-    session.execute(update(feed_state).values(id=fresh_id, doubted_at=None))
+    session.execute(update(feed_state).values(id=fresh_id))
 
 
-def reads_this_feed(session: Session, feed_id: str, cursor: int, chain: str, now: datetime) -> bool:
-    """Whether a town's cursor fits this feed. If not, the feed is doubted, and the hub's worker begins a new one."""
-    state = session.execute(select(feed_state)).first()
-    if state is None or feed_id != state.id or cursor == 0 or _confirms(session, cursor, chain):
-        return True
-    session.execute(update(feed_state).values(doubted_at=now))
-    return False
-
-
-def is_doubted(session: Session) -> bool:
-    """Whether some town has read what this feed does not hold."""
-    return session.scalar(select(feed_state.c.doubted_at)) is not None
+def fits(session: Session, feed_id: str, cursor: int, chain: str) -> bool:
+    """Whether a town's cursor is a place of this feed, as far as it has read."""
+    return feed_id == feed_head(session)[0] and (cursor == 0 or _confirms(session, cursor, chain))
 
 
 def _confirms(session: Session, cursor: int, chain: str) -> bool:
@@ -175,7 +164,7 @@ def pull_cursor(session: Session) -> tuple[str, int, str]:
 
 
 def accept_page(session: Session, raw: bytes, own_town: str, now: datetime) -> int:
-    """Store what a page brings and move the cursor; how many items it had. Raises `Malformed` if it is no page.
+    """Store what a page brings and move the cursor; how far it moved. Raises `Malformed` if it is no page.
 
     An item that is no entry is kept in quarantine and passed over, so that one bad item does not keep the rest away.
     """
@@ -193,6 +182,7 @@ def accept_page(session: Session, raw: bytes, own_town: str, now: datetime) -> i
         msg = "not a feed page of version 1"
         raise Malformed(msg)
     held_id, reached, chain = pull_cursor(session)
+    before = reached
     if page.get("again") is True or (held_id and page["id"] != held_id):
         upsert(session, feed_cursor, [{"one": 1, "id": page["id"], "number": 0, "chain": ""}])
         return 1
@@ -210,22 +200,6 @@ def accept_page(session: Session, raw: bytes, own_town: str, now: datetime) -> i
         if entry.says.town != own_town:
             entries.append(entry)
     accept_entries(session, sorted(entries, key=lambda entry: entry.says.town != KOEPEL), now)
-    if _was_refused_too_early(session, entries):
-        reached, chain = 0, ""
     chain = chain if isinstance(chain, str) and len(chain) <= 64 and chain.isalnum() else ""
     upsert(session, feed_cursor, [{"one": 1, "id": page["id"], "number": reached, "chain": chain}])
-    return len(page["items"])
-
-
-def _was_refused_too_early(session: Session, entries: Sequence[Entry]) -> bool:
-    """A town's key became known now, and entries of that town were refused before.
-
-    Then the feed is read again from the beginning.
-    """
-    named = {entry.says.subject for entry in entries if entry.says.town == KOEPEL}
-    early = [
-        town for town in sorted(named) if was_refused(session, town, "unknown_key") and read_pins(session, [town]).keys_of(town)
-    ]
-    for town in early:
-        clear_quarantine(session, town)
-    return bool(early)
+    return reached - before

@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 from shared.db import Base, Database, Moment, upsert
 from shared.envelope import NO_HASH
 from shared.eventlog import Author, read_head
-from shared.feed import reads_this_feed, spread_of
+from shared.feed import fits, spread_of
 from shared.inbox import freeze, inbox, inbox_cursor, thaw_log
 from shared.keys import KeyPair, from_text, to_text, verified
 from shared.pins import read_pins
@@ -237,17 +237,19 @@ def _heed(
     if call.instance != before.instance:
         if call.instance in earlier:
             freeze(session, call.town, "two_copies", now)
-        elif before.instance:
+            earlier.remove(call.instance)
+        if before.instance:
             earlier = [before.instance, *earlier][:INSTANCES_KEPT]
     held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == call.town)).first()
     cursor = held.seq if held is not None and held.epoch == call.epoch else 0
     frozen = held is not None and held.frozen_at is not None
     want_from = None if frozen else _wanted(session, call, before, held, cursor, now)
     header, signature = _last_entry(session, held)
-    reads_this_feed(session, call.feed_id, call.feed_cursor, call.feed_chain, now)
+    reached = call.feed_cursor if fits(session, call.feed_id, call.feed_cursor, call.feed_chain) else 0
     row = _row(call, call.instance, earlier, challenge) | {
         "called_at": now,
         "asked_at": now if want_from else before.asked_at,
+        "feed_cursor": reached,
         "behind_at": (before.behind_at or now) if call.seq > cursor else None,
     }
     answer = Answer(
@@ -272,8 +274,13 @@ def thaw(session: Session, town: str, now: datetime) -> None:
 
     Whoever calls next is that node, if need be under a new epoch.
     """
-    thaw_log(session, town, now)
     session.execute(update(known_head).where(known_head.c.town == town).values(instance="", earlier=[]))
+    thaw_log(session, town)
+
+
+def forget_reach(session: Session) -> None:
+    """The feed began anew: nobody has read any of it."""
+    session.execute(update(known_head).values(feed_cursor=0))
 
 
 def _row(call: Call, instance: str, earlier: list[str], challenge: str) -> dict[str, Any]:
@@ -350,15 +357,21 @@ def _read(cls: Any, body: bytes) -> Any:
         raise NotAuthentic from error
     for name, one in cls.__dataclass_fields__.items():
         value = getattr(made, name)
-        if type(value) not in _KINDS[one.type] or not _is_sane(value):
+        if type(value) not in _KINDS[one.type] or not _is_sane(name, value):
             raise NotAuthentic
     return made
 
 
-def _is_sane(value: object) -> bool:
+_LONGEST = {"header": 2500, "signature": 100} | dict.fromkeys(("hash", "feed_chain", "challenge", "nonce"), 64)
+"""Characters; every other text is a name of at most 40. PostgreSQL refuses what is longer than its column."""
+
+
+def _is_sane(name: str, value: object) -> bool:
     if isinstance(value, str):
-        return len(value) <= 2500 and value.isprintable()  # an entry's header is the longest
-    return value is None or isinstance(value, list) or (isinstance(value, int) and -1 <= value < 2**53)
+        return len(value) <= _LONGEST.get(name, 40) and value.isprintable()
+    if isinstance(value, list):
+        return all(type(one) is dict for one in value)
+    return value is None or (isinstance(value, int) and -1 <= value < 2**53)
 
 
 def signature_text(raw: bytes) -> str:

@@ -25,9 +25,10 @@ from typing import Any, Literal
 from sqlalchemy import BigInteger, Boolean, Column, Index, LargeBinary, String, Table, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from shared.db import Base, Moment, upsert
+from shared.db import Base, Moment, insert_missing, upsert
 from shared.envelope import NO_HASH, Entry, Malformed, Message, read_event, signed_by, unpack
 from shared.events import (
+    EXEMPT_FROM_ERASURE,
     EpochOpened,
     EpochSettled,
     KeyRevoked,
@@ -38,7 +39,17 @@ from shared.events import (
 )
 from shared.keys import from_text
 from shared.observability import facts
-from shared.pins import end_key, epoch_order, note_epoch, pin_key, proven, read_pins, replace_keys, settle_epoch
+from shared.pins import (
+    end_key,
+    epoch_order,
+    follow_key,
+    note_epoch,
+    pin_key,
+    proven,
+    read_pins,
+    replace_keys,
+    settle_epoch,
+)
 from shared.quarantine import erase_from_quarantine, quarantine_message
 
 log = logging.getLogger(__name__)
@@ -118,11 +129,16 @@ class _Store:
 
     def __init__(self, session: Session, towns: Iterable[str], now: datetime) -> None:
         self.session, self.now, self.towns = session, now, sorted(set(towns))
-        self.pins = read_pins(session, self.towns)
+        known = read_pins(session, self.towns)
+        missing = [_new_cursor(town, "") for town in self.towns if known.knows(town)]
+        # A row to lock: two who found none would overwrite one another.
+        insert_missing(session, inbox_cursor, missing)
         query = select(inbox_cursor).where(inbox_cursor.c.town.in_(self.towns)).order_by(inbox_cursor.c.town)
         self.cursors = {row.town: dict(row._mapping) for row in session.execute(query.with_for_update())}  # noqa: SLF001  # SQLAlchemy's public name
+        self.pins = read_pins(session, self.towns)  # after the lock: a key that ends while we wait for it must not count here
         gone = session.execute(select(erased.c.town, erased.c.subject).where(erased.c.town.in_([*self.towns, EVERYWHERE])))
         self.erased = {(row.town, row.subject) for row in gone}
+        self.to_forget: list[tuple[str | None, str]] = []
         self.rows: dict[tuple[str, str, int], dict[str, Any]] = {}
 
     def add(self, entry: Entry) -> None:
@@ -157,11 +173,17 @@ class _Store:
             self.pins = read_pins(self.session, self.towns)
 
     def freeze(self, town: str, trouble: str) -> None:
-        """This town stands still until the association has decided."""
+        """This town stands still until the association has decided; the association itself never does, for who would thaw it."""
         cursor = self.cursors[town]
-        if cursor["frozen_at"] is None:
+        if cursor["frozen_at"] is None and town != KOEPEL:
             cursor.update(frozen_at=self.now, trouble=trouble, moved=True)
             log.error("inbox.frozen", extra=facts(town=town, trouble=trouble))
+
+    def speaks_of_erased(self, message: Message | None) -> bool:
+        """Whether something in this message was erased: then its bytes are not kept, for whatever reason it is refused."""
+        return message is not None and any(
+            {(message.town, entry.says.subject), (EVERYWHERE, entry.says.subject)} & self.erased for entry in message.entries
+        )
 
     def save(self) -> None:
         """Write it all, in one statement per table."""
@@ -169,6 +191,7 @@ class _Store:
             self.session.execute(inbox.insert(), list(self.rows.values()))
         moved = [cursor for cursor in self.cursors.values() if cursor.pop("moved", False)]
         upsert(self.session, inbox_cursor, sorted(moved, key=lambda cursor: str(cursor["town"])))
+        erase_from_quarantine(self.session, self.to_forget)
 
     def _heed(self, entry: Entry) -> None:
         says = entry.says
@@ -178,16 +201,18 @@ class _Store:
             return  # a projection will stall on it, visibly; for accepting it says nothing
         if isinstance(happened, EpochOpened) and says.seq == 1 and happened.epoch == says.epoch:
             if self.pins.number_of(says.town, says.epoch) is None:
-                before = self.pins.number_of(says.town, happened.previous)
-                note_epoch(self.session, says.town, says.epoch, (before or 0) + 1, self.now, None)
+                # After everything that is known, whatever it says that it follows: no two epochs may have one number.
+                before = max((number for (town, _), number in self.pins.numbers.items() if town == says.town), default=0)
+                note_epoch(self.session, says.town, says.epoch, before + 1, self.now, None)
         elif isinstance(happened, EpochSettled) and happened.epoch == says.epoch:
             settle_epoch(self.session, says.town, says.epoch, says.seq)
         elif isinstance(happened, KeyRotated):
             public = proven(entry, happened)
             if public is not None:
-                replace_keys(self.session, says.town, public, says.epoch, says.seq, self.now)
+                follow_key(self.session, says.town, says.key_id, public, says.epoch, says.seq, self.now)
         elif isinstance(happened, Redacted):
             self._erase(EVERYWHERE if says.town == KOEPEL else says.town, happened.redacts)
+            return
         elif says.town == KOEPEL and isinstance(happened, TownAdmitted | KeyRevoked):
             self._believe_association(happened)
         self.pins = read_pins(self.session, self.towns)
@@ -215,21 +240,22 @@ class _Store:
             if row["subject"] == subject and town in {row["town"], EVERYWHERE} and row["type"] not in _EXEMPT:
                 row.update(salt=None, body=None)
         erase_stored(self.session, town, subject)
+        self.to_forget.append((None if town == EVERYWHERE else town, subject))
 
 
-_EXEMPT = frozenset(cls.wire for cls in (EpochOpened, EpochSettled, KeyRotated, KeyRevoked, Redacted))
-"""Types that erasure passes by: without them a log cannot be followed, and they carry nothing personal."""
-_HEEDED = _EXEMPT | {TownAdmitted.wire, TownReadmitted.wire}
+ASSOCIATION_SAYS = frozenset(cls.wire for cls in (TownAdmitted, TownReadmitted, KeyRevoked))
+"""What only the association can say; in a town's own log it means nothing."""
+_EXEMPT = EXEMPT_FROM_ERASURE | {KeyRevoked.wire}
+_HEEDED = EXEMPT_FROM_ERASURE | ASSOCIATION_SAYS
 """Types that accepting depends on."""
 
 
 def erase_stored(session: Session, town: str, subject: str) -> None:
-    """Body and salt of everything that is stored about this subject go, from the quarantine too."""
+    """Body and salt of everything that is stored about this subject go."""
     whose = () if town == EVERYWHERE else (inbox.c.town == town,)
     session.execute(
         update(inbox).where(inbox.c.subject == subject, inbox.c.type.not_in(_EXEMPT), *whose).values(salt=None, body=None)
     )
-    erase_from_quarantine(session, None if town == EVERYWHERE else town, subject)
 
 
 # ---- Messages from the bus -------------------------------------------------------------------------------------------------
@@ -250,10 +276,12 @@ def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> l
         if message is not None:
             _judge(store, outcome, message)
     store.save()
-    for (outcome, _), raw in zip(outcomes, raws, strict=True):
+    for (outcome, message), raw in zip(outcomes, raws, strict=True):
         if outcome.verdict in KEPT:
             known = outcome.town if outcome.verdict != "unknown_key" or store.pins.keys_of(outcome.town) else ""
-            quarantine_message(session, known, outcome.verdict, outcome.reason, raw, now)
+            quarantine_message(
+                session, known, outcome.verdict, outcome.reason, b"" if store.speaks_of_erased(message) else raw, now
+            )
         _report(outcome)
     return [outcome for outcome, _ in outcomes]
 
@@ -336,14 +364,16 @@ def _turns_page(store: _Store, outcome: Outcome, message: Message, cursor: dict[
     knows_all = opened.previous == present and (
         opened.last > cursor["seq"] or (opened.last == cursor["seq"] and opened.last_hash == bytes(cursor["hash"]).hex())
     )
-    if not knows_all and follows is not None and not cursor["thawed"]:
+    trusted = cursor["thawed"] or town == KOEPEL
+    if not knows_all and follows is not None and not trusted:
         outcome.verdict, outcome.reason = "forked", f"epoch {message.epoch} does not follow what is stored"
         store.freeze(town, "two_copies" if opened.previous != present else "forked")
         return False
     begun = store.session.execute(
-        select(epoch_order.c.number, epoch_order.c.opened_at).where(epoch_order.c.town == town, epoch_order.c.epoch == present)
+        select(epoch_order.c.settled, epoch_order.c.opened_at).where(epoch_order.c.town == town, epoch_order.c.epoch == present)
     ).first()
-    if begun is not None and begun.number > 1 and store.now - begun.opened_at < EPOCH_LEAST:
+    was_opened = begun is not None and begun.settled != 0  # a town's very first epoch follows nothing
+    if begun is not None and was_opened and store.now - begun.opened_at < EPOCH_LEAST and not trusted:
         outcome.verdict, outcome.reason = "forked", "a second new epoch within a day"
         store.freeze(town, "second_epoch")
         return False
@@ -374,12 +404,11 @@ def freeze(session: Session, town: str, trouble: str, now: datetime) -> None:
     store.save()
 
 
-def thaw_log(session: Session, town: str, now: datetime) -> None:
+def thaw_log(session: Session, town: str) -> None:
     """This town's messages are heard again, and it may begin a new epoch at once. `heads.thaw` is the whole decision."""
     session.execute(
         update(inbox_cursor).where(inbox_cursor.c.town == town).values(frozen_at=None, trouble="", gap_at=None, thawed=True)
     )
-    session.execute(update(epoch_order).where(epoch_order.c.town == town).values(opened_at=now - EPOCH_LEAST))
 
 
 # ---- Entries from the feed -------------------------------------------------------------------------------------------------
@@ -413,7 +442,8 @@ def accept_entries(session: Session, entries: Sequence[Entry], now: datetime) ->
             _move(store, entry)
         elif verdict != "known":
             reason = f"feed entry {says.seq} of epoch {says.epoch}"
-            quarantine_message(session, says.town, verdict, reason, entry.header + b"\n" + (entry.body or b""), now)
+            known = says.town if store.pins.knows(says.town) else ""  # what names no town of ours shares one cap
+            quarantine_message(session, known, verdict, reason, entry.header + b"\n" + (entry.body or b""), now)
             _report(Outcome(verdict, says.town, reason=reason))
     fresh = len(store.rows) - before
     store.save()

@@ -12,13 +12,15 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.eventlog import read_head
-from shared.feed import feed_head, pull_cursor
+from shared.eventlog import log, read_head
+from shared.events import Redacted
+from shared.feed import feed, feed_head, pull_cursor
 from shared.heads import ingest_pulse, known_head, received_head
-from shared.inbox import inbox_cursor
-from shared.projections import stalls
+from shared.inbox import erased, inbox, inbox_cursor
 from shared.mail import TRIES_MAX, mail
 from shared.observability import REQUESTS
+from shared.projections import stalls
+from shared.quarantine import quarantine, quarantine_count
 from shared.relay import position
 from shared.web import reading
 
@@ -102,7 +104,7 @@ def _others(session: Session) -> Iterator[Metric]:
 
 
 def _trouble(session: Session) -> Iterator[Metric]:
-    """What stands still."""
+    """What stands still, what was refused, and what is still to be erased elsewhere."""
     stalled = GaugeMetricFamily(
         "tuinkoepel_projection_stalled", "A view that stands still for a town", labels=["projection", "town"]
     )
@@ -114,3 +116,36 @@ def _trouble(session: Session) -> Iterator[Metric]:
     unsent = select(func.count()).select_from(mail).where(mail.c.sent_at.is_(None))
     yield _gauge("mails_waiting", "Mails that still have to leave", session.scalar(unsent.where(mail.c.tries < TRIES_MAX)) or 0)
     yield _gauge("mails_given_up", "Mails that could not be sent", session.scalar(unsent.where(mail.c.tries >= TRIES_MAX)) or 0)
+    frozen = GaugeMetricFamily("tuinkoepel_town_frozen", "A town that stands still until somebody decides", labels=["town", "why"])
+    waiting = session.execute(
+        select(inbox_cursor.c.town, inbox_cursor.c.trouble).where(inbox_cursor.c.frozen_at.is_not(None))
+    ).all()
+    for row in waiting:
+        frozen.add_metric([row.town, row.trouble], 1)
+    yield _gauge("frozen_towns", "Towns that stand still until somebody decides", len(waiting))
+    yield frozen
+    refused = GaugeMetricFamily(
+        "tuinkoepel_refused_messages", "Messages refused since somebody looked at them, by reason", labels=["reason"]
+    )
+    by_reason = select(quarantine_count.c.verdict, func.sum(quarantine_count.c.times)).group_by(quarantine_count.c.verdict)
+    for verdict, times in session.execute(by_reason):
+        refused.add_metric([verdict], int(times))
+    yield refused
+    kept = session.execute(select(func.count(), func.coalesce(func.sum(quarantine.c.size), 0)).select_from(quarantine)).one()
+    yield _gauge("quarantine_messages", "Refused messages that are kept", kept[0])
+    yield _gauge("quarantine_bytes", "Bytes of refused messages that are kept", int(kept[1]))
+    yield _gauge("erasures_under_way", "Erasures that some site is not known to have heard of yet", _erasures_under_way(session))
+
+
+def _erasures_under_way(session: Session) -> int:
+    """Of its own ones, as far as it knows how far the others are; on the hub also those of the towns."""
+    slowest = session.scalar(select(func.min(known_head.c.feed_cursor)))
+    place = (inbox.c.town == feed.c.town) & (inbox.c.epoch == feed.c.epoch) & (inbox.c.seq == feed.c.seq)
+    unread = select(func.count()).select_from(feed.join(inbox, place)).where(inbox.c.type == Redacted.wire)
+    count = 0 if slowest is None else session.scalar(unread.where(feed.c.number > slowest)) or 0
+    last, heard = read_head(session), session.execute(select(received_head)).first()
+    if last is not None and heard is not None:
+        everywhere = heard.everywhere if heard.epoch == last.epoch else 0
+        beyond = log.c.epoch == last.epoch, log.c.seq > everywhere, log.c.subject.in_(select(erased.c.subject))
+        count += session.scalar(select(func.count(log.c.subject.distinct())).where(*beyond)) or 0
+    return count

@@ -22,6 +22,8 @@ from shared.envelope import Entry
 from shared.events import KeyRotated
 from shared.keys import from_text, key_id_of, to_text, verified
 
+NEVER = "none"
+"""The epoch of an end that comes before everything: this key counts nowhere."""
 ROTATES = b"rotate1"
 """What a new key's proof is made for."""
 
@@ -69,7 +71,13 @@ class Pins:
         if found.ends is None or (found.ends[0] == epoch and seq <= found.ends[1]):
             return found.public
         here, end = self.numbers.get((town, epoch)), self.numbers.get((town, found.ends[0]))
-        return found.public if here is not None and end is not None and here < end else None
+        if end is None:  # an epoch we have not heard of yet: so this place comes before it; "none" comes before everything
+            return found.public if found.ends[0] != NEVER else None
+        return found.public if here is not None and here < end else None
+
+    def knows(self, town: str) -> bool:
+        """Whether any key of this town was ever pinned."""
+        return any(whose == town for whose, _ in self._keys)
 
     def has_ended(self, town: str, key_id: str) -> bool:
         """Whether this key is known, and counts up to some place only."""
@@ -115,25 +123,40 @@ def pin_key(session: Session, town: str, public: bytes, now: datetime) -> bool:
 def end_key(session: Session, town: str, key_id: str, epoch: str, last: int) -> None:
     """This key counts up to that place, and no further. An end that is already there is never moved on."""
     row = session.execute(select(pin).where(pin.c.town == town, pin.c.key_id == key_id)).first()
-    if row is None or (row.ends_epoch == epoch and row.ends_seq <= last):
+    if row is None or (
+        row.ends_epoch is not None and _place(session, town, row.ends_epoch, row.ends_seq) <= _place(session, town, epoch, last)
+    ):
         return
     session.execute(update(pin).where(pin.c.town == town, pin.c.key_id == key_id).values(ends_epoch=epoch, ends_seq=last))
 
 
+def _place(session: Session, town: str, epoch: str, seq: int) -> tuple[float, int]:
+    """Something by which places of a town's log can be compared; an epoch that is unknown here is still to come."""
+    if epoch == NEVER:
+        return (-1, 0)
+    number = session.scalar(select(epoch_order.c.number).where(epoch_order.c.town == town, epoch_order.c.epoch == epoch))
+    return (float("inf") if number is None else number, seq)
+
+
+def follow_key(session: Session, town: str, before: str, public: bytes, epoch: str, last: int, now: datetime) -> None:
+    """A key named the one after it. That one counts as far as the first would have counted; nothing else changes."""
+    held = session.execute(select(pin).where(pin.c.town == town, pin.c.key_id == before)).first()
+    if held is None:
+        return
+    fresh = {"town": town, "key_id": key_id_of(public), "public_key": public, "pinned_at": now}
+    if session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.key_id == fresh["key_id"])).first() is None:
+        session.execute(pin.insert(), fresh | {"ends_epoch": held.ends_epoch, "ends_seq": held.ends_seq})
+    end_key(session, town, before, epoch, last)
+
+
 def replace_keys(session: Session, town: str, public: bytes, epoch: str, last: int, now: datetime) -> None:
-    """The town speaks with another key from here on: every key before it ends at that place."""
+    """The association says that the town speaks with another key from here on: every key before it ends at that place."""
     for (key_id,) in session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.ends_epoch.is_(None))).all():
         if key_id != key_id_of(public):
             end_key(session, town, key_id, epoch, last)
-    fresh = {
-        "town": town,
-        "key_id": key_id_of(public),
-        "public_key": public,
-        "pinned_at": now,
-        "ends_epoch": None,
-        "ends_seq": None,
-    }
-    upsert(session, pin, [fresh])
+    fresh = {"town": town, "key_id": key_id_of(public), "public_key": public, "pinned_at": now}
+    if session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.key_id == fresh["key_id"])).first() is None:
+        session.execute(pin.insert(), fresh)  # a key that ended once never counts again
 
 
 def rotation_proof(town: str, epoch: str, seq: int, prevhash: bytes) -> bytes:

@@ -94,6 +94,8 @@ class Projection:
     name: str
     tables: Sequence[Any]
     handlers: dict[type[Event], Handler] = field(default_factory=dict)
+    told_by_others: Sequence[Any] = ()
+    """Tables whose `town` is whom the row is about, and not who told it: a town's new epoch leaves them alone."""
 
     def on(self, *happened: type[Event]) -> Callable[[Handler], Handler]:
         def enter(handler: Handler) -> Handler:
@@ -112,14 +114,14 @@ class Projection:
     def drop_town(self, session: Session, town: str) -> None:
         """Take out everything that this town's log left here."""
         for table in map(_table, self.tables):
-            if "town" in table.columns:
+            if "town" in table.columns and table not in map(_table, self.told_by_others):
                 session.execute(delete(table).where(table.columns["town"] == town))
 
     def erase(self, session: Session, town: str, subject: str) -> None:
         """Take out what was told about a subject by its town; by any town, when the association says so."""
         for table in map(_table, self.tables):
             key = table.primary_key.columns.keys()
-            if len(key) == 2 and key[0] == "town":
+            if len(key) == 2 and key[0] == "town" and isinstance(table.columns[key[1]].type, String):  # not a day
                 whose = () if town == KOEPEL else (table.columns["town"] == town,)
                 session.execute(delete(table).where(table.columns[key[1]] == subject, *whose))
 
@@ -148,8 +150,14 @@ class _Stand:
 
 
 def apply(session: Session, projections: Sequence[Projection], limit: int = APPLY_MAX) -> int:
-    """Fold the next stored entries into the projections, at most so many per log; returns how many entries were looked at."""
-    held = {(row.projection, row.town): row for row in session.execute(select(projection_cursor).with_for_update())}
+    """Fold the next stored entries into the projections, at most so many per log; returns how many entries were looked at.
+
+    A projection that somebody is rebuilding is left alone until that is committed: its old cursors say nothing any more.
+    """
+    projections = _not_rebuilt_elsewhere(session, projections)
+    mine = projection_cursor.c.projection.in_([projection.name for projection in projections])
+    cursors = session.execute(select(projection_cursor).where(mine).with_for_update()) if projections else ()
+    held = {(row.projection, row.town): row for row in cursors}
     looked = 0
     rows = {projection.name: Rows() for projection in projections}
     moved: dict[tuple[str, str], dict[str, Any]] = {}
@@ -179,6 +187,17 @@ def apply(session: Session, projections: Sequence[Projection], limit: int = APPL
     return looked
 
 
+def _not_rebuilt_elsewhere(session: Session, projections: Sequence[Projection]) -> list[Projection]:
+    """Those whose row in `projection` is nobody else's, locked; and those that have none yet.
+
+    A statement of its own: on PostgreSQL the next one then sees the cursors as they are after the other's commit, never before.
+    """
+    name = projection_table.c.name
+    mine = select(name).where(name.in_([projection.name for projection in projections])).order_by(name)
+    known, free = set(session.scalars(mine)), set(session.scalars(mine.with_for_update(skip_locked=True)))
+    return [projection for projection in projections if projection.name in free or projection.name not in known]
+
+
 def _logs(session: Session) -> list[tuple[str, str, int, int]]:
     """For each town its present settled epoch, the last place that is held of it, and the place that settled it."""
     present = (
@@ -194,14 +213,14 @@ def _logs(session: Session) -> list[tuple[str, str, int, int]]:
         .join(present, (present.c.town == epoch_order.c.town) & (present.c.number == epoch_order.c.number))
         .join(inbox_cursor, inbox_cursor.c.town == epoch_order.c.town)
     )
-    logs = []
-    for row in session.execute(query).all():
+    logs = {}
+    for row in session.execute(query.order_by(epoch_order.c.epoch)).all():
         last = row.seq
         if row.open != row.epoch:  # a newer epoch is arriving, and not settled yet
             place = inbox.c.town == row.town, inbox.c.epoch == row.epoch
             last = session.scalar(select(func.max(inbox.c.seq)).where(*place)) or 0
-        logs.append((row.town, row.epoch, last, row.settled))
-    return logs
+        logs[row.town] = (row.town, row.epoch, last, row.settled)  # one per town, whatever happens
+    return list(logs.values())
 
 
 def _stand(row: Any, epoch: str) -> _Stand:
@@ -265,8 +284,13 @@ def _fold(
 
 
 def rebuild(session: Session, projections: Sequence[Projection], progress: Callable[[int], None] = lambda _: None) -> None:
-    """Fold everything that is stored into emptied tables. Until the commit, readers keep seeing the old rows."""
+    """Fold everything that is stored into emptied tables. Until the commit, readers keep seeing the old rows.
+
+    `progress` hears how many entries were looked at, of `foldable`.
+    """
     names = [projection.name for projection in projections]
+    mine = projection_table.c.name.in_(names)
+    session.execute(select(projection_table.c.name).where(mine).order_by(projection_table.c.name).with_for_update())
     session.execute(delete(projection_cursor).where(projection_cursor.c.projection.in_(names)))
     for projection in projections:
         for model in projection.tables:
@@ -279,6 +303,15 @@ def rebuild(session: Session, projections: Sequence[Projection], progress: Calla
         row = {"name": projection.name, "folded_with": projection.folded_with, "version": before + 1}
         upsert(session, projection_table, [row])
     failpoint("rebuild.folded")
+
+
+def foldable(session: Session) -> int:
+    """How many entries a rebuild looks at."""
+    count = select(func.count()).select_from(inbox)
+    return sum(
+        session.scalar(count.where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq <= last)) or 0
+        for town, epoch, last, _ in _logs(session)
+    )
 
 
 def rebuild_changed(session: Session, projections: Sequence[Projection]) -> list[str]:
@@ -302,11 +335,15 @@ def stalls(session: Session) -> Sequence[Any]:
     return session.execute(query.order_by(projection_cursor.c.town, projection_cursor.c.projection)).all()
 
 
-def retry_stalls(session: Session, projection_names: Iterable[str]) -> int:
-    """Let these projections try again where they stand still; returns how many logs. The next `apply` goes on before what failed.
+def retry_stalls(session: Session, projection_names: Iterable[str], town: str | None = None) -> int:
+    """Let these projections try again where they stand still, for all towns or one; returns how many logs.
+
+    The next `apply` goes on before what failed.
 
     For when the handler was mended: at a worker's start, and by an operator's hand. What still fails stalls again.
     """
     stalled = projection_cursor.c.projection.in_(list(projection_names)) & projection_cursor.c.stalled_at.is_not(None)
+    if town is not None:
+        stalled &= projection_cursor.c.town == town
     freed = session.execute(update(projection_cursor).where(stalled).values(stalled_at=None, reason=""))
     return int(freed.rowcount)  # type: ignore[attr-defined]  # an update gives a cursor result

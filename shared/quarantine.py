@@ -41,6 +41,8 @@ quarantine_count = Table(
     Column("last_at", Moment, nullable=False),
 )
 
+_SHORT = tuple(column for column in quarantine.c if column.name != "message")
+
 ADVICE = {
     "malformed": N_("These bytes are no message of ours. Something else writes to the bus, or a program is out of date."),
     "unknown_key": N_(
@@ -88,23 +90,29 @@ def complaints_about(session: Session, town: str) -> list[dict[str, Any]]:
     return [{"verdict": row.verdict, "times": row.times, "last_at": int(row.last_at.timestamp())} for row in rows]
 
 
-def was_refused(session: Session, town: str, verdict: str) -> bool:
-    """Whether anything of this town was ever refused for this reason."""
-    count = quarantine_count.c.times.label("times")
-    return session.scalar(select(count).where(quarantine_count.c.town == town, quarantine_count.c.verdict == verdict)) is not None
+def read_quarantine(
+    session: Session, limit: int = 200, *, town: str | None = None, verdict: str = "", before: int = 0
+) -> Sequence[Any]:
+    """What is kept, newest first, without the bytes; of one town, for one reason, or from before one message on."""
+    query = select(*_SHORT).order_by(quarantine.c.id.desc()).limit(limit)
+    if town is not None:
+        query = query.where(quarantine.c.town == town)
+    if verdict:
+        query = query.where(quarantine.c.verdict == verdict)
+    if before:
+        query = query.where(quarantine.c.id < before)
+    return session.execute(query).all()
 
 
-def read_quarantine(session: Session, limit: int = 200) -> Sequence[Any]:
-    """What is kept, newest first, without the bytes."""
-    columns = (
-        quarantine.c.id,
-        quarantine.c.town,
-        quarantine.c.verdict,
-        quarantine.c.reason,
-        quarantine.c.came_at,
-        quarantine.c.size,
-    )
-    return session.execute(select(*columns).order_by(quarantine.c.came_at.desc(), quarantine.c.id.desc()).limit(limit)).all()
+def read_refused(session: Session, message: int) -> Any:
+    """One of them, with its bytes as `message`; None when it is not kept (any more)."""
+    return session.execute(select(*_SHORT, quarantine.c.message).where(quarantine.c.id == message)).first()
+
+
+def count_quarantine(session: Session, town: str | None = None) -> Sequence[Any]:
+    """How often each town was refused for each reason since somebody looked, whether it was kept or not."""
+    query = select(quarantine_count).order_by(quarantine_count.c.town, quarantine_count.c.verdict)
+    return session.execute(query if town is None else query.where(quarantine_count.c.town == town)).all()
 
 
 def clear_quarantine(session: Session, town: str) -> None:
@@ -113,13 +121,14 @@ def clear_quarantine(session: Session, town: str) -> None:
     session.execute(delete(quarantine_count).where(quarantine_count.c.town == town))
 
 
-def erase_from_quarantine(session: Session, town: str | None, subject: str) -> None:
-    """An erasure reaches what is kept here too: every message that speaks of this subject goes, of that town or (None) of any
-    (I18).
+def erase_from_quarantine(session: Session, gone: Sequence[tuple[str | None, str]]) -> None:
+    """An erasure reaches what is kept here too (I18): (town, or None for any; subject), looked for in one go.
 
     What names no known town is looked through as well: its claim may have been true.
     """
-    whose = () if town is None else (quarantine.c.town.in_([town, ""]),)
-    for row in session.execute(select(quarantine.c.id, quarantine.c.message).where(*whose)).all():
-        if subject.encode() in bytes(row.message):
-            session.execute(delete(quarantine).where(quarantine.c.id == row.id))
+    if not gone:
+        return
+    for row in session.execute(select(quarantine.c.id, quarantine.c.town, quarantine.c.message)).all():
+        kept = bytes(row.message)
+        if any(row.town in {town, ""} or town is None for town, subject in gone if subject.encode() in kept):
+            session.execute(update(quarantine).where(quarantine.c.id == row.id).values(message=b"", size=0))

@@ -19,6 +19,7 @@ left the town, such as persons and notes, is not with the association and cannot
 Tables: `setback` (one row while the log is behind), `comeback` (what was done, newest last), `conflict`.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ from shared.envelope import Entry, Malformed, from_json, open_entry, read_event,
 from shared.eventlog import (
     Author,
     Head,
-    adopt,
+    adopt_all,
     append,
     change_key,
     forget_payloads,
@@ -49,6 +50,7 @@ from shared.eventlog import (
     read_log,
 )
 from shared.events import EpochOpened, EpochSettled, Event, Redacted
+from shared.inbox import EVERYWHERE, KOEPEL, erased
 from shared.language import HERE
 from shared.observability import facts
 from shared.pins import read_pins
@@ -56,6 +58,8 @@ from shared.relay import mark_sent
 
 log = logging.getLogger(__name__)
 
+TAIL_MAX = 200_000
+"""Entries of the longest tail that is read."""
 TAIL = b"tail1"
 """What the signature on a call for the tail is made for."""
 
@@ -196,19 +200,25 @@ FetchTail = Callable[[str, int], bytes]
 
 
 def fetch_tail(session: Session, author: Author, fetch: FetchTail) -> tuple[list[Entry], int]:
-    """What the association holds beyond the last place that both know, and that place. Raises `NoTail`, or what `fetch` raises."""
+    """What the association holds beyond the last place that both know, and that place. Raises `NoTail`, or what `fetch` raises.
+
+    Nothing, and 0, when it holds nothing of this town at all.
+    """
     last = read_head(session)
     start, step = (last.seq if last else 0), 500
     while True:
         entries = _pages(last.epoch if last else "", start, fetch)
-        if last is None or _continues(session, last, start, entries):
+        if last is None or (not entries and start == 0) or _continues(session, last, start, entries):
             break
         if start == 0:
             raise NoTail
         start, step = max(0, start - step), step * 2
-    while last is not None and entries and read_hash(session, entries[0].says.epoch, entries[0].says.seq) == entries[0].hash:
-        start = entries.pop(0).says.seq
-    return entries, start
+    known = 0
+    for entry in entries:
+        if last is None or read_hash(session, entry.says.epoch, entry.says.seq) != entry.hash:
+            break
+        start, known = entry.says.seq, known + 1
+    return entries[known:], start
 
 
 def _pages(epoch: str, after: int, fetch: FetchTail) -> list[Entry]:
@@ -221,6 +231,9 @@ def _pages(epoch: str, after: int, fetch: FetchTail) -> list[Entry]:
             raise NoTail from error
         if not fresh:
             return entries
+        goes_on = (fresh[0].says.epoch, fresh[0].says.seq) == (epoch, after + 1) or fresh[0].says.seq == 1
+        if not goes_on or len(entries) > TAIL_MAX:
+            raise NoTail  # a page that leads nowhere, or has no end
         entries += fresh
         epoch, after = fresh[-1].says.epoch, fresh[-1].says.seq
 
@@ -287,18 +300,22 @@ def come_back(
     last = lock_head(session)
     why = set_back(session)
     mine = read_log(session, last.epoch, common, 1_000_000) if last else []
-    fold_alone = not mine and not anew and last is not None
+    fold_alone = bool(tail) and not mine and not anew and last is not None
     conflicts = _put_back(session, tail, {entry.says.subject: entry for entry in mine}, slices, now)
     epoch = None
     if fold_alone:
-        for entry in tail:
-            if entry.says.seq == 1 and not has_epoch(session, entry.says.epoch):
-                open_epoch(session, author, entry.says.epoch)
-            adopt(session, entry)
+        for here, run in itertools.groupby(tail, key=lambda entry: entry.says.epoch):
+            entries = list(run)
+            if not has_epoch(session, here):
+                open_epoch(session, author, here)
+            adopt_all(session, entries)
             change_key(session, author.key.key_id)
-            mark_sent(session, entry.says.epoch, entry.says.seq)
+            mark_sent(session, here, entries[-1].says.seq)
     else:
-        epoch = begin_epoch(session, author, tail[-1] if tail else None, slices)
+        # With nothing of ours over there, or nothing more than we have, what was told and lost may still be known to others.
+        held = common if tail or common else last.seq if last else 0
+        ours = read_log(session, last.epoch, held - 1, 1) if last and held else []
+        epoch = begin_epoch(session, author, tail[-1] if tail else ours[0] if ours else None, slices)
     session.execute(delete(setback))
     done = {"why": why.why if why else "hub", "came_at": now, "entries": len(tail), "conflicts": conflicts, "new_epoch": epoch}
     session.execute(comeback.insert(), done)
@@ -318,6 +335,10 @@ def begin_epoch(session: Session, author: Author, after: Entry | None, slices: S
     for each in slices:
         for happened in each.retell(session, author.now().astimezone(HERE).date()):
             append(session, happened)
+    # What was asked to be erased may have been asked in an epoch whose end was given up. The association asks for all towns.
+    whose = EVERYWHERE if author.town == KOEPEL else author.town
+    for subject in session.scalars(select(erased.c.subject).where(erased.c.town == whose).order_by(erased.c.subject)).all():
+        append(session, Redacted(redacts=subject))
     if after is not None:
         append(session, EpochSettled(epoch=epoch))
     return epoch
@@ -335,12 +356,20 @@ def _put_back(session: Session, tail: Sequence[Entry], mine: dict[str, Entry], s
             continue  # erased, or unknown here
         if isinstance(happened, Redacted):
             forget_payloads(session, happened.redacts)
+            upsert(
+                session,
+                erased,
+                [{"town": EVERYWHERE if entry.says.town == KOEPEL else entry.says.town, "subject": happened.redacts}],
+            )
         handlers = [each.handlers[type(happened)] for each in slices if type(happened) in each.handlers]
         local = mine.get(entry.says.subject)
+        if local is not None and local.says.type == Redacted.wire:
+            continue  # it was erased here; what is told there goes as well
         if local is None or isinstance(happened, Redacted):
             for handler in handlers:
                 handler(session, happened, now.astimezone(HERE).date())
-            session.flush()
+            if session.new:
+                session.flush()
         elif handlers and (local.body, local.says.type) != (entry.body, entry.says.type):
             body = (entry.body or b"").decode()
             row = {"subject": entry.says.subject, "type": entry.says.type, "other": body, "noticed_at": now}

@@ -288,10 +288,7 @@ class _OurWords:
         return _(_KINDER.get(text, text))
 
     def ngettext(self, one: str, _more: str, n: int) -> str:
-        if "%(min)d" in one:
-            words = _TOO_LONG[1]
-        else:
-            words = _TOO_LONG[0] if "%(max)d" in one else one
+        words = {"%(max)d" in one: _TOO_LONG[0], "%(min)d" in one: _TOO_LONG[1]}.get(True, one)  # which place it has
         return self.gettext(words)
 
 

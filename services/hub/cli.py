@@ -3,12 +3,16 @@
 \b
 hub db upgrade                    make or update the tables
 hub run web --port 8000           the web process
-hub run worker                    the worker
+hub run worker                    the worker; with --partition 0 for its part of the towns only
 hub town add almere "Almere"      make a town; prints its joining code
 hub town code almere              a new joining code, if the first was lost before the town joined
+hub town readmit almere           a code for a town that lost its node or its key
+hub town revoke almere            its key is in wrong hands: it counts no longer
 hub person add "Name" mail@…      somebody of the association
 hub login-link mail@…             a one-time login link, for when mail is down
 hub token mail@…                  an API token
+hub broker definitions            what RabbitMQ must have, as a file to import
+hub broker users                  make every town's user on RabbitMQ again, when it was set up anew
 hub rebuild                       fold the national log into the read models again
 hub settings                      every setting, with its meaning
 
@@ -16,16 +20,19 @@ Settings are read from the environment: TUINKOEPEL_HUB_STATE is the one that mus
 with an exit code that is not 0.
 """  # noqa: D301  # \b is click's: leave these lines as they are
 
+import json
 import secrets
 import sys
 
 import click
 
 from services.hub.config import HERE, PREFIX, Settings, load_settings, open_hub, utc_now, web_secret
+from services.hub.towns.broker import definitions, forget_users
 from services.hub.towns.joining import add_town, found_association, readmit_town, renew_code
+from services.hub.towns.parting import revoke_keys
 from services.hub.towns.people import AssociationMember, find_by_email
 from shared import login
-from shared.projections import rebuild
+from shared.projections import foldable, rebuild
 from shared.refusals import Refusal
 from shared.serving import (
     EMAIL,
@@ -94,13 +101,16 @@ def web(settings: Settings, host: str, port: int) -> None:
 
 
 @run.command("worker")
+@click.option("--partition", "partitions", type=int, multiple=True, help="Take in this partition only; may be given again.")
 @settled
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, partitions: tuple[int, ...]) -> None:
     """The worker: takes in what the towns send, folds it, and passes it on."""
     from services.hub.worker import run  # late: the web process needs no bus
 
+    if not all(0 <= partition < settings.partitions for partition in partitions):
+        raise click.ClickException(f"the partitions are 0 to {settings.partitions - 1}: see {PREFIX}_INGEST_PARTITIONS")
     _make_ready(settings)
-    run(settings, stopped_by_signals())
+    run(settings, stopped_by_signals(), partitions)
 
 
 @cli.group()
@@ -113,7 +123,7 @@ def town() -> None:
 @click.argument("name")
 @settled
 def town_add(settings: Settings, slug: str, name: str) -> None:
-    """Make a town and print its joining code."""
+    """Make a town and print its joining code. Whoever uses it is let in at once."""
     database, _ = open_hub(settings)
     with database.transaction() as session:
         code = add_town(session, slug, name, utc_now())
@@ -140,6 +150,29 @@ def town_readmit(settings: Settings, slug: str) -> None:
     with database.transaction() as session:
         code = readmit_town(session, slug, utc_now())
     click.echo(code)
+
+
+@town.command("revoke")
+@click.argument("slug")
+@click.option("--last", type=int, help="The last event of its log that is believed; what is held now when not given.")
+@settled
+def town_revoke(settings: Settings, slug: str, last: int | None) -> None:
+    """End a town's key that is in wrong hands. Afterwards the town joins anew, with a code of `readmit`."""
+    database, _ = open_hub(settings)
+    with database.transaction() as session:
+        revoke_keys(session, slug, last)
+
+
+@cli.command("put-back")
+@settled
+def put_back(settings: Settings) -> None:
+    """Say that this hub was put back from a backup and its reach.json is gone: a new feed begins. Stop the worker first."""
+    from services.hub.towns.setback import keep_in_step
+    from shared.restore import Sidecar
+
+    database, _ = open_hub(settings)
+    keep_in_step(database, Sidecar(settings.state / "reach.json"), put_back=True)
+    click.echo("The towns read everything again from here.")
 
 
 @cli.group()
@@ -192,6 +225,31 @@ def token(settings: Settings, email: str, name: str) -> None:
         click.echo(login.make_api_token(session, who.code, name, utc_now()))
 
 
+@cli.group()
+def broker() -> None:
+    """RabbitMQ."""
+
+
+@broker.command("definitions")
+@settled
+def broker_definitions(settings: Settings) -> None:
+    """Print what RabbitMQ must have, each town's user included, for `rabbitmqctl import_definitions`."""
+    database, _ = open_hub(settings)
+    with database.reading() as session:
+        click.echo(json.dumps(definitions(session, settings), indent=1))
+
+
+@broker.command("users")
+@settled
+def broker_users(settings: Settings) -> None:
+    """Let the worker make every town's user on RabbitMQ again, with the password it was told: the broker was set up anew."""
+    database, _ = open_hub(settings)
+    if not settings.broker_api:
+        raise click.ClickException(f"{PREFIX}_BROKER_API is not set")
+    with database.transaction() as session:
+        forget_users(session)
+
+
 @cli.command("settings")
 def show_settings() -> None:
     """Print every setting: its name, its meaning, and what holds when it is not set."""
@@ -201,20 +259,19 @@ def show_settings() -> None:
 @cli.command("rebuild")
 @settled
 def rebuild_all(settings: Settings) -> None:
-    """Fold the national log into the read models again."""
+    """Fold the national log into the read models again.
+
+    Readers see the old rows until it is done, and the worker may go on: it waits with folding.
+    """
     from services.hub.worker import PROJECTIONS  # late: it brings the bus along
 
     database, _ = open_hub(settings)
-    done = 0
-    with database.transaction() as session:
-
-        def show(count: int) -> None:
-            nonlocal done
-            done += count
-            click.echo(f"\r{done} events folded", nl=False, err=True)
-
-        rebuild(session, PROJECTIONS, show)
-    click.echo(err=True)
+    with database.reading() as session:
+        total = foldable(session)
+    bar = click.progressbar(length=total, label="events", show_pos=True, show_percent=False, file=sys.stderr)
+    with database.transaction() as session, bar:
+        rebuild(session, PROJECTIONS, bar.update)
+    click.echo(f"{total} events folded", err=True)
 
 
 def main() -> None:

@@ -42,8 +42,8 @@ class Settings:
     )
     bus: str = setting("Bus address: sqlite:///path or amqp(s)://…; a file in the state folder when empty", default="", reads=BUS)
     town_bus: str = setting(
-        "Bus address that joining towns are told, the hub's own when empty; one of RabbitMQ without a user's name is told to each town"
-        " with a user of its own",
+        "Bus address that joining towns are told, the hub's own when empty; if it is amqp(s) and names no user, each town is told"
+        " a user of its own",
         default="",
         reads=BUS,
     )

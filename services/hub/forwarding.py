@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from shared.db import Base, upsert
 from shared.envelope import Entry, signed_by, stored_entry
-from shared.events import event_class
+from shared.events import TownAdmitted, TownReadmitted, event_class
 from shared.feed import number_entries
-from shared.inbox import KOEPEL, inbox, inbox_cursor
+from shared.inbox import ASSOCIATION_SAYS, KOEPEL, inbox, inbox_cursor
 from shared.observability import facts
 from shared.pins import Pins, epoch_order, read_pins
 
@@ -67,7 +67,11 @@ def _lasts(session: Session, done: dict[tuple[str, str], int]) -> list[tuple[str
     lasts = []
     # The association first: what it says about a town's key has to be in the feed before anything that is signed with that key.
     order = epoch_order.c.town != KOEPEL, epoch_order.c.town, epoch_order.c.number
+    said = inbox.c.town == KOEPEL, inbox.c.type.in_([TownAdmitted.wire, TownReadmitted.wire])
+    admitted = {KOEPEL, *session.scalars(select(inbox.c.subject).where(*said))}
     for town, epoch in session.execute(select(epoch_order.c.town, epoch_order.c.epoch).order_by(*order)).all():
+        if town not in admitted:
+            continue
         if present.get(town, ("", 0))[0] == epoch:
             lasts.append((town, epoch, present[town][1]))
             continue
@@ -82,6 +86,8 @@ def _may_travel(entry: Entry, pins: Pins) -> bool:
     known = event_class(entry.says.type)
     if known is None or known[0].audience != "all":
         return False
+    if entry.says.type in ASSOCIATION_SAYS and entry.says.town != KOEPEL:
+        return False  # a town that plays the association
     says = entry.says
     key = pins.key_for(says.town, says.key_id, says.epoch, says.seq)
     if key is not None and signed_by(entry, key):

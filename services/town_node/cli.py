@@ -2,6 +2,7 @@
 
 \b
 town-node db upgrade                          make or update the tables
+town-node setup-code                          what the first page of a new node asks for
 town-node join --hub https://… CODE           join the association with its code
 town-node rotate-key                          sign with a new key from now on
 town-node person add "Name" mail@… --role facilitator
@@ -25,7 +26,7 @@ import click
 from sqlalchemy import select
 
 from services.town_node.circle import actions
-from services.town_node.circle.membership import join_association, open_node, rotate_key
+from services.town_node.circle.membership import erasures, join_association, open_node, rotate_key
 from services.town_node.circle.model import Member
 from services.town_node.config import HERE, PREFIX, Settings, load_settings, utc_now, web_secret
 from shared import login
@@ -78,14 +79,25 @@ def check(settings: Settings) -> None:
 
 @cli.command()
 @click.option("--hub", required=True, help="The hub's address.")
+@click.option("--again", is_flag=True, help="This node has joined before, and the association does not know its key any more.")
 @click.argument("code")
 @settled
-def join(settings: Settings, hub: str, code: str) -> None:
+def join(settings: Settings, hub: str, code: str, *, again: bool) -> None:
     """Join the association with the code it gave."""
     from services.town_node.home.slices import SLICES  # late: everything the circle has to tell
 
-    joined = join_association(settings, open_node(settings), hub, code, SLICES)
+    joined = join_association(settings, open_node(settings), hub, code, SLICES, again=again)
     click.echo(f"Joined {joined.association} as {joined.name} ({joined.town}).")
+
+
+@cli.command("setup-code")
+@settled
+def print_setup_code(settings: Settings) -> None:
+    """Print the code that the first page of a new node asks for; it works once, while there are no people."""
+    from services.town_node.home.setup import setup_code  # late, as in `join`
+
+    with open_node(settings).reading() as session:
+        click.echo(setup_code(settings, session))
 
 
 @cli.command("rotate-key")
@@ -114,7 +126,12 @@ def _make_ready(settings: Settings) -> None:
 @settled
 def web(settings: Settings, host: str, port: int) -> None:
     """The web process: the circle's pages and API."""
+    from services.town_node.home.erasures import erase_again  # late, as in `join`
+
     _make_ready(settings)
+    database = open_node(settings)
+    erase_again(database, erasures(settings), utc_now())
+    database.close()
     serve_web("services.town_node.app:create_app()", host, port, settings.log_level)
 
 

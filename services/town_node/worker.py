@@ -1,26 +1,31 @@
 """A node's worker: carries the log to the bus, and keeps in step with the association.
 
-Three jobs, each in its thread; any of them may fail for days, and neither the others nor the node itself wait for it. **Sending**
+Four jobs, each in its thread; any of them may fail for days, and neither the others nor the node itself wait for it. **Sending**
 relays what was committed, woken by the web process's doorbell; it begins after the first head exchange of this start. **Calling**
-exchanges heads, pulls the feed, and forgets what is kept for a day only: every five minutes while the association holds everything,
-every half minute until it does, and soon after the log was drained. **Mailing** sends what is queued, also before the node joined.
-When the database fails the worker ends, and is started again.
+exchanges heads and pulls the feed: every five minutes while the association holds everything, every half minute until it does, and
+soon after the log was drained. **Mailing** sends what is queued; **tending** writes erasures into their list, forgets what is kept
+for a day only, and sounds the alarm when nothing arrives: both also before the node joined. When the database fails the worker
+ends, and is started again.
 """
 
+import dataclasses
 import logging
 import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 import urllib3
 
-from services.town_node.circle.membership import Membership, become_author, doorbell, erasures, membership, open_node
+from services.town_node.circle.membership import Membership, become_author, doorbell, erasures, membership, name_key, open_node
 from services.town_node.config import Settings, utc_now
-from services.town_node.home.slices import SLICES, forget
+from services.town_node.home.alarm import watch
+from services.town_node.home.erasures import erase_again
+from services.town_node.home.slices import SLICES
+from services.town_node.home.sync import quiet_after
 from services.town_node.lessons.library import PROJECTIONS
 from services.town_node.transfer.model import forget_old_uploads
 from shared import feed, heads
@@ -28,8 +33,8 @@ from shared.bus import TROUBLE as BUS_TROUBLE
 from shared.bus import Publisher
 from shared.db import Database
 from shared.envelope import Malformed
-from shared.erasure import ErasureList, note_erasures, replay
-from shared.eventlog import Author, read_hash, read_head
+from shared.erasure import ErasureList, note_erasures
+from shared.eventlog import Author, change_key, read_hash, read_head
 from shared.keys import KeyPair, from_text, to_text
 from shared.mail import Send, post_office, send_waiting
 from shared.observability import facts, failpoint, start_logging
@@ -58,8 +63,14 @@ LOOK_EVERY = 1.0
 """Seconds between looks at the log and the mail when nobody rings."""
 AFTER_DRAIN = 0.5
 """Seconds between the last confirm and the head exchange that asks what arrived."""
+PAGES_MAX = 200
+"""Pages of the feed in one go."""
 HEADS_APART = 5.0
 """Seconds between head exchanges while the log drains again and again."""
+ALARM_EVERY = 60.0
+"""Seconds between two looks whether anything has arrived lately."""
+ALARM_FROM = 600.0
+"""Seconds after the start before the first: a machine that was off for a week calls first, and complains afterwards."""
 TIMEOUT = urllib3.Timeout(connect=5.0, read=20.0)
 ANSWER_MAX = 64 * 2**20
 """Bytes of the longest answer that is read: a full page of the feed, with room."""
@@ -127,8 +138,14 @@ class Calling:
         if not anew:  # a town that lost its key has only the association's word for what the old one signed
             check_tail(tail, self.author.town, keys)
         failpoint("node.fetched")
+        # The association may know the previous key only; then the new epoch begins with it, and names the present one at once.
+        speaker = dataclasses.replace(self.author, key=self._key)
         with self._database.transaction() as session:
-            come_back(session, self.author, tail, common, SLICES, utc_now(), anew=anew)
+            session.info["author"] = speaker
+            change_key(session, speaker.key.key_id)
+            come_back(session, speaker, tail, common, SLICES, utc_now(), anew=anew)
+            if speaker.key.key_id != self.author.key.key_id:
+                name_key(session, speaker, self.author.key)
             failpoint("node.came_back")
 
     def _read(self, what: str, context: bytes, **asked: str | int) -> bytes:
@@ -143,6 +160,12 @@ class Calling:
         """Whether the log is behind what this town told before."""
         with self._database.reading() as session:
             return set_back(session) is not None
+
+    def has_left(self, answer: heads.Answer) -> bool:
+        """Whether the circle has left the association, and the association has heard it."""
+        with self._database.reading() as session:
+            joined = membership(session)
+        return joined is not None and joined.left_seq is not None and answer.cursor >= joined.left_seq
 
     def everything_held(self, answer: heads.Answer) -> bool:
         """Whether the association holds the whole log, as far as it goes now."""
@@ -184,7 +207,7 @@ def run(settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
         if not alone:
             return
         kept, sidecar = erasures(settings), Sidecar(settings.state / "confirmed.json")
-        forget_again(database, replay(database, kept, PROJECTIONS))
+        erase_again(database, kept, utc_now())
         with database.transaction() as session:
             if contradicts(session, sidecar):
                 note_setback(session, "sidecar", utc_now())
@@ -193,17 +216,11 @@ def run(settings: Settings, stop: Callable[[], bool] = lambda: False) -> None:
         work_until_stopped(
             stop,
             lambda ending: _send(settings, database, sidecar, between, ending),
-            lambda ending: _call(settings, database, kept, between, ending),
+            lambda ending: _call(settings, database, between, ending),
             lambda ending: _mail(settings, database, send, ending),
+            lambda ending: _tend(settings, database, kept, ending),
         )
         database.close()
-
-
-def forget_again(database: Database, subjects: Sequence[str]) -> None:
-    """A backup brought back what had been erased: the circle's own tables forget it too."""
-    with database.transaction() as session:
-        for subject in subjects:
-            forget(session, subject, utc_now())
 
 
 def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Between, ending: threading.Event) -> None:
@@ -217,7 +234,7 @@ def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Bet
     while not ending.is_set():
         try:
             sent = 0
-            while not ending.is_set() and between.may_send.is_set() and (count := relay_step(database, publisher.publish)):
+            while not ending.is_set() and may_publish(database, between) and (count := relay_step(database, publisher.publish)):
                 sent += count
                 pause.reset()
                 note_confirmed(database, sidecar)
@@ -233,6 +250,12 @@ def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Bet
     publisher.close()
 
 
+def may_publish(database: Database, between: Between) -> bool:
+    """Whether the heads were exchanged and the log is not behind what this town told before (I14)."""
+    with database.reading() as session:
+        return between.may_send.is_set() and set_back(session) is None
+
+
 def note_confirmed(database: Database, sidecar: Sidecar) -> None:
     """Write down the last place that the bus has confirmed, where no backup of the database can take it back."""
     with database.reading() as session:
@@ -243,14 +266,14 @@ def note_confirmed(database: Database, sidecar: Sidecar) -> None:
         sidecar.note(epoch=last.epoch, seq=done, hash=hashed.hex())
 
 
-def _call(settings: Settings, database: Database, kept: ErasureList, between: Between, ending: threading.Event) -> None:
+def _call(settings: Settings, database: Database, between: Between, ending: threading.Event) -> None:
     while (author := become_author(settings, database)) is None:  # patiently: somebody has to paste a code first
         if ending.wait(LOOK_EVERY):
             return
     with database.reading() as session:
         calling = Calling(database, author, membership(session), settings.hub)
     pause = Pause(random.random, least=1.0)
-    called = heads_due = pull_due = sweep_due = 0.0
+    called = heads_due = pull_due = 0.0
     while not ending.is_set():
         moment = time.monotonic()
         if between.drained.is_set():
@@ -264,31 +287,44 @@ def _call(settings: Settings, database: Database, kept: ErasureList, between: Be
                 if calling.is_set_back() and answer.status == "ok" and answer.quiet:
                     calling.come_back()
                     answer = calling.exchange_heads()
-                if answer.status == "ok" and not calling.is_set_back():
+                if answer.status == "ok" and not calling.is_set_back() and not calling.has_left(answer):
                     between.may_send.set()
                 else:
-                    between.may_send.clear()  # frozen, or a log that was put back: the circle works on, and nothing leaves
+                    between.may_send.clear()  # frozen, put back, or it said goodbye: the circle works on, and nothing leaves
                 if answer.want_from is not None:
                     doorbell(settings).ring()
                 at_rest = answer.status == "ok" and not calling.is_set_back() and calling.everything_held(answer)
                 heads_due = moment + (settings.idle_period if at_rest else settings.head_period)
             if moment >= pull_due:
-                while not ending.is_set() and calling.pull():
-                    pass
+                for _ in range(PAGES_MAX):  # then the heads again: a feed without end must not keep this node from them
+                    if ending.is_set() or not calling.pull():
+                        break
                 pull_due = moment + settings.pull_period
                 pause.reset()
         except (urllib3.exceptions.HTTPError, heads.NotAuthentic, Malformed, NoTail) as error:
             seconds = min(pause.after_failure(), settings.head_period)
             log.warning("hub.away", extra=facts(error=repr(error), again_in=round(seconds, 1)))
             heads_due = pull_due = time.monotonic() + seconds
-        note_erasures(database, kept)
-        if moment >= sweep_due:
-            sweep_due = moment + SWEEP_EVERY
-            with database.transaction() as session:
-                forget_old_uploads(session, utc_now())
         between.drained.wait(min(LOOK_EVERY, max(0.02, min(heads_due, pull_due) - time.monotonic())))
 
 
 def _mail(settings: Settings, database: Database, send: Send, ending: threading.Event) -> None:
     while not ending.wait(LOOK_EVERY):
         send_waiting(database, send, settings.mail_from, utc_now(), limit=5)
+
+
+def _tend(settings: Settings, database: Database, kept: ErasureList, ending: threading.Event) -> None:
+    sweep_due, alarm_due = 0.0, time.monotonic() + ALARM_FROM
+    while True:
+        note_erasures(database, kept)
+        moment = time.monotonic()
+        if moment >= sweep_due:
+            sweep_due = moment + SWEEP_EVERY
+            with database.transaction() as session:
+                forget_old_uploads(session, utc_now())
+        if moment >= alarm_due:
+            alarm_due = moment + ALARM_EVERY
+            with database.transaction() as session:
+                watch(session, utc_now(), quiet_after(settings), settings.url)
+        if ending.wait(LOOK_EVERY):
+            return

@@ -17,20 +17,23 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import Column, MetaData, String, Table, delete, select
 
 from services.hub.forwarding import forward, forwarded
+from services.hub.towns.joining import Town
+from services.hub.towns.setback import keep_in_step
+from services.hub.worker import speak_for_association
 from shared import feed, heads
 from shared.db import Database, upsert
 from shared.envelope import pack, seal
-from shared.eventlog import Author, append, change_key, forget_payloads, open_epoch, read_head, read_log
+from shared.erasure import redact
+from shared.eventlog import Author, append, change_key, open_epoch, read_head, read_log
 from shared.events import LessonRevised, LessonShared, LessonWithdrawn, Redacted, TownAdmitted
 from shared.inbox import KOEPEL, accept_messages, erased, inbox, inbox_cursor
 from shared.keys import KeyPair, to_text
-from shared.pins import ROTATES, epoch_order, pin, pin_key, read_pins, replace_keys, rotated, rotation_proof
+from shared.pins import ROTATES, epoch_order, follow_key, pin, pin_key, read_pins, rotated, rotation_proof
 from shared.projections import Projection, Rows, apply, projection_cursor, rebuild
 from shared.quarantine import HOURLY_MAX, quarantine, quarantine_count
 from shared.relay import relay_step
 from shared.restore import (
     Slice,
-    begin_epoch,
     check_tail,
     come_back,
     comeback,
@@ -54,7 +57,7 @@ told_lesson = Table(
 )
 EXTRA = [
     *(heads.known_head, heads.ingest_pulse, heads.received_head, feed.feed, feed.feed_state, feed.feed_cursor, forwarded),
-    *(setback, comeback, conflict),
+    *(setback, comeback, conflict, Town.__table__),
 ]
 START = datetime(2015, 6, 1, 12, tzinfo=UTC)
 
@@ -128,7 +131,7 @@ class Hub:
         self.database, self.projection = open_database(), fold_into(told_lesson)
         self.author = Author(KOEPEL, self.key, world.clock, self.random.randbytes)
         self.database.info["author"] = self.author
-        self.sidecar, self.under_way = Sidecar(), []
+        self.sidecar, self.under_way, self.is_older = Sidecar(), [], False
         with self.database.transaction() as session:
             open_epoch(session, self.author)
             pin_key(session, KOEPEL, self.key.public, world.clock())
@@ -136,40 +139,32 @@ class Hub:
 
     def admit(self, slug: str, key: KeyPair) -> None:
         with self.database.transaction() as session:
-            pin_key(session, slug, key.public, self.world.clock())
-            append(session, TownAdmitted(town=slug, name=slug.capitalize(), key_id=key.key_id, public_key=to_text(key.public)))
+            name, now = slug.capitalize(), self.world.clock()
+            session.add(Town(slug=slug, name=name, code_hash=slug, code_until=now, made_at=now, joined_at=now, key_id=key.key_id))
+            pin_key(session, slug, key.public, now)
+            append(session, TownAdmitted(town=slug, name=name, key_id=key.key_id, public_key=to_text(key.public)))
 
     def accept(self, raws) -> list[str]:
         with self.database.transaction() as session:
             return [outcome.verdict for outcome in accept_messages(session, raws, self.world.clock())]
 
     def digest(self) -> None:
-        while relay_step(self.database, lambda raw: self.accept([raw])):
-            pass
+        speak_for_association(self.database)
         while True:
             with self.database.transaction() as session:
                 looked = apply(session, [self.projection])
             with self.database.transaction() as session:
                 numbered = forward(session, self.random.randbytes(8).hex())
-                feed_id, last = feed.feed_head(session)
             if not looked and not numbered:
                 break
-        self.sidecar.note(feed=feed_id, last=last)
+        keep_in_step(self.database, self.sidecar)
 
     def start(self) -> None:
         """A worker starts: if the hub was put back, it begins a new feed, and the association a new epoch."""
-        with self.database.transaction() as session:
-            feed_id, last = feed.feed_head(session)
-            said = self.sidecar.read()
-            if (said.get("feed") == feed_id and said["last"] > last) or feed.is_doubted(session):
-                feed.renew_feed(session, self.random.randbytes(8).hex())
-                entries = read_log(session, read_head(session).epoch, 0, 100_000)
-                begin_epoch(session, self.author, entries[-1], [Slice("towns", self.towns)])
-
-    def towns(self, session, today):
-        for node in self.world.nodes.values():
-            first = node.first_key
-            yield TownAdmitted(town=node.slug, name=node.slug, key_id=first.key_id, public_key=to_text(first.public))
+        if not self.sidecar.said and self.is_older:
+            keep_in_step(self.database, self.sidecar, put_back=True)  # an operator says so: the file is gone too
+        self.is_older = False
+        keep_in_step(self.database, self.sidecar)
 
     def shown(self, slug: str) -> dict:
         with self.database.reading() as session:
@@ -219,8 +214,7 @@ class Node:
     def erase(self, code: str) -> None:
         with self.database.transaction() as session:
             session.execute(delete(own_lesson).where(own_lesson.c.code == code))
-            forget_payloads(session, code)
-            append(session, Redacted(redacts=code))
+            redact(session, self.slug, code)
         self.erased.add(code)
 
     def rotate(self) -> None:
@@ -229,7 +223,7 @@ class Node:
             last = read_head(session)
             place = rotation_proof(self.slug, last.epoch, last.seq + 1, last.hash)
             append(session, rotated(fresh.key_id, fresh.public, fresh.sign(ROTATES, place)))
-            replace_keys(session, self.slug, fresh.public, last.epoch, last.seq + 1, self.world.clock())
+            follow_key(session, self.slug, self.key.key_id, fresh.public, last.epoch, last.seq + 1, self.world.clock())
             change_key(session, fresh.key_id)
         self.previous, self.key = self.key, fresh
         _ = self.author
@@ -378,7 +372,8 @@ class World:
                 held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == node.slug)).first()
                 if cursor[:2] != feed.feed_head(session):
                     return False
-            if last.seq and (held is None or (held.epoch, held.seq, bytes(held.hash)) != (last.epoch, last.seq, last.hash)):
+            told = last.seq or (held is not None and held.seq)
+            if told and (held is None or (held.epoch, held.seq, bytes(held.hash)) != (last.epoch, last.seq, last.hash)):
                 return False
         return True
 
@@ -501,6 +496,7 @@ class Restored(RuleBasedStateMachine):
         put_image(self.world.hub.database, data.draw(st.sampled_from(self.hub_backups)))
         if not sidecar:
             self.world.hub.sidecar.said = {}
+        self.world.hub.is_older = True
         self.world.hub.start()
 
     # -- Keys, erasure, strangers --
@@ -750,7 +746,7 @@ def test_a_hub_that_kept_only_its_registry_fills_up_again(world):
     with world.hub.database.transaction() as session:
         for table in (inbox, inbox_cursor, epoch_order, feed.feed, feed.feed_state, forwarded, told_lesson, projection_cursor):
             session.execute(delete(table))
-    world.hub.sidecar.said = {}
+    world.hub.sidecar.said, world.hub.is_older = {}, True
     world.heal()
     agreed(world)
 

@@ -347,6 +347,22 @@ def test_a_hole_is_noted_and_what_lies_beyond_it_waits(world):
     assert world.held("almere") == 4
 
 
+def test_the_position_moves_after_the_confirm_and_not_before(world):
+    almere = world.towns["almere"]
+    almere.tell(lesson("Eerste"), lesson("Tweede"))
+
+    def refuse(message: bytes) -> None:
+        assert world.sent("almere") == 0
+        raise Crash
+
+    for _ in range(2):
+        with pytest.raises(Crash):
+            relay_step(almere.database, refuse)
+        assert world.sent("almere") == 0
+    world.pump()
+    assert world.sent("almere") == world.held("almere") == 2
+
+
 def test_a_relay_that_is_rewound_while_it_publishes_stays_rewound(world):
     almere = world.towns["almere"]
     almere.tell(lesson("Eerste"))

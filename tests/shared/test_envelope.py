@@ -1,5 +1,6 @@
 """What strangers send is either a true run of a town's log, or refused by name; never a crash, never half believed (I12, I18)."""
 
+import hashlib
 from datetime import UTC, datetime
 
 import orjson
@@ -117,6 +118,17 @@ def test_an_erased_body_leaves_a_chain_that_verifies():
     hub = open_hub("almere")
     assert accept(hub, pack(entries)[0]) == ["stored"]
     hub.close()
+
+
+def test_nobody_can_guess_back_what_was_erased():
+    """A guess at the words cannot be tried out: what a header says of its body, it says of the body with a random salt."""
+    town = Town("almere")
+    town.tell(lesson("Twee keer hetzelfde"), lesson("Twee keer hetzelfde"))
+    first, second = town.entries
+    assert first.body == second.body
+    assert first.says.payloadhash != second.says.payloadhash
+    assert hashlib.sha256(first.body).digest() != first.says.payloadhash
+    assert first.salt not in {second.salt, bytes(len(first.salt))}
 
 
 ALTERED = {

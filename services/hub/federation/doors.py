@@ -13,6 +13,7 @@ from flask import Blueprint, Response, current_app, request
 from sqlalchemy.orm import Session
 
 from services.hub.config import Settings
+from services.hub.towns.broker import bus_for
 from services.hub.towns.joining import join_town, waits_with
 from shared import feed, heads, limits
 from shared.eventlog import Author
@@ -78,13 +79,14 @@ def join() -> Any:
     with transaction() as session:
         town = join_town(session, says["code"], says["public_key"], says["proof"], now())
         slug, name, anew, waits = town.slug, town.name, town.anew, town.asking is not None
+        bus = bus_for(settings, slug, town.asking or town.key_id)
     return {
         "town": slug,
         "name": name,
         "association": settings.name,
         "hub_key": to_text(author.key.public),
         "hub_key_id": author.key.key_id,
-        "bus": settings.town_bus or settings.bus_url,
+        "bus": bus,
         "anew": anew,
         "let_in": not waits,
     }

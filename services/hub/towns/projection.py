@@ -50,7 +50,7 @@ class NationalCount(Base):
     members: Mapped[int]
 
 
-towns = Projection("towns", [NationalTown, NationalCircle, NationalCount])
+towns = Projection("towns", [NationalTown, NationalCircle, NationalCount], told_by_others=[NationalTown])
 
 
 @towns.on(TownAdmitted)

@@ -9,13 +9,15 @@ A new key is on the disk before the log names it, beside the old one, which is k
 Tables: `membership` (one row).
 """
 
+import fcntl
 import secrets
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
 import urllib3
-from sqlalchemy import Integer, String
+from sqlalchemy import BigInteger, Integer, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from services.town_node.config import Settings, utc_now
@@ -23,13 +25,14 @@ from shared.db import Base, Database
 from shared.doorbell import Doorbell
 from shared.erasure import ErasureList
 from shared.eventlog import Author, append, change_key, lock_head, read_head
+from shared.heads import calling_keys
 from shared.inbox import KOEPEL
 from shared.keys import KeyPair, from_text, keep_key, load_key, to_text
 from shared.language import N_
 from shared.observability import failpoint
-from shared.pins import ROTATES, pin_key, replace_keys, rotated, rotation_proof
+from shared.pins import ROTATES, follow_key, pin, pin_key, rotated, rotation_proof
 from shared.refusals import Refusal
-from shared.restore import Slice, begin_epoch, note_setback
+from shared.restore import Slice, begin_epoch, note_setback, set_back
 
 PROOF = b"join1"
 KEY, NEXT_KEY, PREVIOUS_KEY = "town.key", "town.next.key", "town.previous.key"
@@ -60,6 +63,12 @@ class NotMember(Refusal):
     text = N_("This node has not joined the association yet.")
 
 
+class NotNow(Refusal):
+    """Two changes of the key at once could leave nobody who knows which one counts."""
+
+    text = N_("The last change is still on its way to the association. Please try again when it has heard of it.")
+
+
 class KeyGone(Refusal):
     """Without its key the node cannot speak for the town, and must not pretend that it never joined."""
 
@@ -80,6 +89,10 @@ class Membership(Base):
     hub_url: Mapped[str] = mapped_column(String(300))
     hub_key: Mapped[str] = mapped_column(String(64))
     bus_url: Mapped[str] = mapped_column(String(500))
+    left_at: Mapped[datetime | None]
+    """When the circle said that it leaves."""
+    left_seq: Mapped[int | None] = mapped_column(BigInteger)
+    """The place in the log of its goodbye; nothing beyond goes out."""
 
 
 def membership(session: Session) -> Membership | None:
@@ -103,6 +116,7 @@ def doorbell(settings: Settings) -> Doorbell:
 
 def become_author(settings: Settings, database: Database) -> Author | None:
     """Let this process write the log, if the node has joined. Raises `KeyGone`."""
+    seen = _key_seen(settings)  # before the keys are read, so that a change while they are is noticed later
     key = load_key(settings.state / KEY)
     with database.reading() as session:
         joined, head = membership(session), read_head(session)
@@ -113,14 +127,17 @@ def become_author(settings: Settings, database: Database) -> Author | None:
         key = _take_up_next_key(settings)
     if key is None:
         raise KeyGone(path=settings.state / KEY)
+    if head is not None and head.key_id != key.key_id:
+        key = _notice_older_log(settings, database) or key
     author = Author(joined.town, key, utc_now, secrets.token_bytes, load_key(settings.state / PREVIOUS_KEY))
-    database.info |= {"author": author, "key_seen": _key_seen(settings)}
+    database.info |= {"author": author, "key_seen": seen}
     return author
 
 
 def keep_author(settings: Settings, database: Database) -> None:
     """Notice that another process of this node joined, or changed the key; a look at one file. Raises `KeyGone`."""
-    if database.info.get("key_seen") != _key_seen(settings):
+    # While a next key lies there, somebody is changing the key, or died at it: then no file tells when the log names it.
+    if database.info.get("key_seen") != _key_seen(settings) or (settings.state / NEXT_KEY).exists():
         become_author(settings, database)
 
 
@@ -131,14 +148,32 @@ def _key_seen(settings: Settings) -> int | None:
         return None
 
 
+def _notice_older_log(settings: Settings, database: Database) -> KeyPair | None:
+    """The present key, looked at again behind the log's lock: another process may just have changed it.
+
+    If it still is not the log's, the log was put back. Then it is written on with the present key, and nothing is published (I14).
+    """
+    with database.transaction() as session:
+        last = lock_head(session)
+        key, fresh = load_key(settings.state / KEY), load_key(settings.state / NEXT_KEY)
+        if last is not None and key is not None and last.key_id not in {one.key_id for one in (key, fresh) if one is not None}:
+            change_key(session, key.key_id)
+            note_setback(session, "sidecar", utc_now())
+    return key
+
+
 def rotate_key(settings: Settings, database: Database) -> str:
     """Sign with another key from now on; its short name. The association and the towns hear of it as of anything else.
 
-    Raises `NotMember`.
+    One change at a time: the next waits until the association has heard of the last, and a log that was put back is whole again.
+    Raises `NotMember` or `NotNow`.
     """
     author = become_author(settings, database)
     if author is None:
         raise NotMember
+    with database.reading() as session:
+        if set_back(session) is not None or calling_keys(session, author)[0].key_id != author.key.key_id:
+            raise NotNow
     (settings.state / NEXT_KEY).unlink(missing_ok=True)  # one that no log ever named
     fresh = keep_key(settings.state / NEXT_KEY, secrets.token_bytes(32))
     failpoint("rotation.keyed")
@@ -146,23 +181,49 @@ def rotate_key(settings: Settings, database: Database) -> str:
         last = lock_head(session)
         if last is None:
             raise NotMember
-        place = rotation_proof(author.town, last.epoch, last.seq + 1, last.hash)
-        append(session, rotated(fresh.key_id, fresh.public, fresh.sign(ROTATES, place)))
-        replace_keys(session, author.town, fresh.public, last.epoch, last.seq + 1, author.now())
-        change_key(session, fresh.key_id)
+        name_key(session, author, fresh)
     failpoint("rotation.told")
     _take_up_next_key(settings)
     become_author(settings, database)
     return fresh.key_id
 
 
+def name_key(session: Session, author: Author, fresh: KeyPair) -> None:
+    """Say in the log, signed by the author's key and proven with the fresh one, that this one signs from the next entry on."""
+    last = lock_head(session)
+    if last is None:
+        raise NotMember
+    place = rotation_proof(author.town, last.epoch, last.seq + 1, last.hash)
+    append(session, rotated(fresh.key_id, fresh.public, fresh.sign(ROTATES, place)))
+    follow_key(session, author.town, author.key.key_id, fresh.public, last.epoch, last.seq + 1, author.now())
+    change_key(session, fresh.key_id)
+
+
 def _take_up_next_key(settings: Settings) -> KeyPair | None:
-    """The next key becomes the present one, and the present one the previous; harmless when it was done halfway."""
+    """The next key becomes the present one, and the present one the previous.
+
+    Harmless when it was done halfway, or by another process at the same time; and at no moment is there no key.
+    """
     present, fresh = settings.state / KEY, settings.state / NEXT_KEY
-    if present.exists():
-        present.replace(settings.state / PREVIOUS_KEY)
-    fresh.replace(present)
+    with (settings.state / "town.key.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if fresh.exists():
+            if present.exists():
+                spare = present.with_suffix(".spare")
+                spare.unlink(missing_ok=True)
+                spare.hardlink_to(present)
+                spare.replace(settings.state / PREVIOUS_KEY)
+            fresh.replace(present)
     return load_key(present)
+
+
+def present_key(session: Session) -> Any:
+    """The row of the key that signs for this town now, with `key_id` and `pinned_at`; None while the circle works alone."""
+    joined = membership(session)
+    if joined is None:
+        return None
+    query = select(pin).where(pin.c.town == joined.town, pin.c.ends_epoch.is_(None)).order_by(pin.c.pinned_at.desc())
+    return session.execute(query.limit(1)).first()
 
 
 def erasures(settings: Settings) -> ErasureList:
@@ -170,7 +231,9 @@ def erasures(settings: Settings) -> ErasureList:
     return ErasureList(settings.state / "erasures")
 
 
-def join_association(settings: Settings, database: Database, hub_url: str, code: str, slices: Sequence[Slice]) -> Membership:
+def join_association(
+    settings: Settings, database: Database, hub_url: str, code: str, slices: Sequence[Slice], *, again: bool = False
+) -> Membership:
     """Join with a code, and begin the log with everything the circle has to tell. Raises `HubAway`, `CodeRefused` or
     `JoinedAlready`.
 
@@ -178,7 +241,7 @@ def join_association(settings: Settings, database: Database, hub_url: str, code:
     """
     with database.reading() as session:
         joined = membership(session)
-    if joined is not None:
+    if joined is not None and not again:
         raise JoinedAlready(town=joined.name)
     path = settings.state / KEY
     key = load_key(path) or keep_key(path, secrets.token_bytes(32))
@@ -186,20 +249,18 @@ def join_association(settings: Settings, database: Database, hub_url: str, code:
     told = _call_hub(hub_url.rstrip("/"), code, key)
     failpoint("join.answered")
     with database.transaction() as session:
-        joined = Membership(
-            one=1,
-            town=told["town"],
-            name=told["name"],
-            association=told["association"],
-            hub_url=hub_url.rstrip("/"),
-            hub_key=told["hub_key"],
-            bus_url=told["bus"],
-        )
-        session.add(joined)
+        joined = membership(session)
+        if joined is not None and joined.town != told["town"]:
+            raise JoinedAlready(town=joined.name)
+        if joined is None:
+            joined = Membership(one=1, town=told["town"])
+            session.add(joined)
+        joined.name, joined.association, joined.hub_url = told["name"], told["association"], hub_url.rstrip("/")
+        joined.hub_key, joined.bus_url = told["hub_key"], told["bus"]
         pin_key(session, KOEPEL, from_text(told["hub_key"], 32), utc_now())
         author = session.info["author"] = Author(joined.town, key, utc_now, secrets.token_bytes)
         pin_key(session, joined.town, key.public, utc_now())
-        if told["anew"]:
+        if told["anew"] and read_head(session) is None:
             note_setback(session, "lost", utc_now())
         elif read_head(session) is None:
             begin_epoch(session, author, None, slices)

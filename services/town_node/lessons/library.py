@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from shared.db import Base
 from shared.events import LessonRevised, LessonShared, LessonState, LessonWithdrawn, TownAdmitted
+from shared.inbox import KOEPEL
 from shared.projections import Projection, Rows
 from shared.search import searchable, stems
 
@@ -76,7 +77,8 @@ def take_out_of_library(rows: Rows, town: str, happened: LessonWithdrawn) -> Non
 
 @library.on(TownAdmitted)
 def know_town(rows: Rows, town: str, happened: TownAdmitted) -> None:
-    rows.put(KnownTown, slug=happened.town, name=happened.name)
+    if town == KOEPEL:  # a town cannot name another one, whatever it writes in its own log
+        rows.put(KnownTown, slug=happened.town, name=happened.name)
 
 
 def town_names(session: Session) -> Mapping[str, str]:

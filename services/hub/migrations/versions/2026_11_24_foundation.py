@@ -49,6 +49,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("email", name=op.f("uq_association_member_email")),
     )
     op.create_table(
+        "broker_user",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("key_id", sa.String(length=40), nullable=False),
+        sa.PrimaryKeyConstraint("town", name=op.f("pk_broker_user")),
+    )
+    op.create_table(
         "comeback",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("why", sa.String(length=20), nullable=False),
@@ -119,7 +125,6 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
         sa.Column("chain", sa.LargeBinary(), nullable=False),
-        sa.Column("doubted_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_feed_state")),
     )
     op.create_table(
@@ -520,6 +525,7 @@ def downgrade() -> None:
     op.drop_table("deed")
     op.drop_table("conflict")
     op.drop_table("comeback")
+    op.drop_table("broker_user")
     op.drop_table("association_member")
     with op.batch_alter_table("api_token", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_api_token_person"))

@@ -130,7 +130,6 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("last", sa.BigInteger(), nullable=False),
         sa.Column("chain", sa.LargeBinary(), nullable=False),
-        sa.Column("doubted_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_feed_state")),
     )
     op.create_table(
@@ -366,7 +365,18 @@ def upgrade() -> None:
         sa.Column("hub_url", sa.String(length=300), nullable=False),
         sa.Column("hub_key", sa.String(length=64), nullable=False),
         sa.Column("bus_url", sa.String(length=500), nullable=False),
+        sa.Column("left_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("left_seq", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_membership")),
+    )
+    op.create_table(
+        "outage",
+        sa.Column("one", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("epoch", sa.String(length=40), nullable=False),
+        sa.Column("received", sa.BigInteger(), nullable=False),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("one", name=op.f("pk_outage")),
     )
     op.create_table(
         "payload",
@@ -509,6 +519,7 @@ def downgrade() -> None:
     op.drop_table("projection")
     op.drop_table("pin")
     op.drop_table("payload")
+    op.drop_table("outage")
     op.drop_table("membership")
     op.drop_table("member")
     with op.batch_alter_table("meeting", schema=None) as batch_op:

@@ -1,0 +1,227 @@
+"""What a careful enemy, or plain bad luck twice in a row, would try on the federation (I9, I11, I12, I14, I16)."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import delete, select
+
+from services.hub.forwarding import forwarded
+from shared import feed
+from shared.envelope import NO_HASH, pack, seal
+from shared.eventlog import append, read_head
+from shared.events import EpochOpened, EpochSettled, KeyRotated, Redacted, TownAdmitted, TownReadmitted
+from shared.inbox import KOEPEL, inbox, inbox_cursor
+from shared.keys import KeyPair, to_text
+from shared.pins import ROTATES, end_key, epoch_order, follow_key, pin_key, read_pins, replace_keys, rotation_proof
+from shared.projections import apply, projection_cursor
+from shared.restore import read_conflicts, set_back
+from tests.federation.test_restored import START, Node, World, agreed, image, put_back, put_image, settled, told_lesson
+from tests.shared.worlds import lesson
+
+LOGS = (inbox, inbox_cursor, epoch_order, feed.feed, feed.feed_state, forwarded, told_lesson, projection_cursor)
+"""What a hub loses that kept only its registry of towns and their keys."""
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    made.close()
+
+
+def chain(node, epoch: str, *happened) -> bytes:
+    """A run of its own, from 1, signed by the town."""
+    entries, before = [], NO_HASH
+    for seq, one in enumerate(happened, 1):
+        entry = seal(
+            one, town=node.slug, epoch=epoch, seq=seq, prevhash=before, key=node.key, now=START, salt=bytes([seq]) * 32
+        )  # fmt: skip
+        entries.append(entry)
+        before = entry.hash
+    return pack(entries)[0]
+
+
+def test_an_epoch_that_follows_nothing_known_gets_the_next_number_and_confuses_nobody(world):
+    almere, breda = settled(world)
+    made_up = {"previous": "f" * 16, "last": 7, "last_hash": "0" * 64}
+    first = chain(almere, "a" * 16, EpochOpened(epoch="a" * 16, **made_up), lesson("Een"), EpochSettled(epoch="a" * 16))
+    assert world.hub.accept([first]) == ["stored"]
+    second = chain(almere, "b" * 16, EpochOpened(epoch="b" * 16, **made_up), lesson("Twee"), EpochSettled(epoch="b" * 16))
+    assert world.hub.accept([second]) == ["forked"], "a second beginning within a day"
+    world.hub.digest()
+    assert world.hub.shown("almere") == {"lesson-1": "Een"}
+    with world.hub.database.transaction() as session:
+        assert apply(session, [world.hub.projection]) == 0, "there is nothing left to fold"
+    breda.pull()
+    assert breda.library_of("almere") == {"lesson-1": "Een"}
+
+
+def test_a_hub_that_is_put_back_twice_in_a_day_begins_anew_twice_and_then_rests(world):
+    almere, breda = settled(world)
+    backup = image(world.hub.database)
+    for number in range(2):
+        almere.tell("lesson-2", f"Na keer {number}")
+        world.pump(2)
+        put_image(world.hub.database, backup)
+        world.heal()
+    with world.hub.database.reading() as session:
+        before = feed.feed_head(session)[0], read_head(session).epoch
+    world.pump(3)
+    with world.hub.database.reading() as session:
+        assert (feed.feed_head(session)[0], read_head(session).epoch) == before
+    assert breda.library_of("almere")["lesson-2"] == "Na keer 1"
+    agreed(world)
+
+
+def test_a_hub_without_its_logs_still_lets_new_towns_in(world):
+    settled(world)
+    with world.hub.database.transaction() as session:
+        for table in LOGS:
+            session.execute(delete(table))
+    world.hub.sidecar.said, world.hub.is_older = {}, True
+    world.heal()
+    world.nodes["cuijk"] = cuijk = Node(world, "cuijk")
+    cuijk.tell("lesson-1", "Nieuw erbij")
+    world.heal()
+    assert world.hub.shown("cuijk") == {"lesson-1": "Nieuw erbij"}
+    assert world.nodes["almere"].library_of("cuijk") == {"lesson-1": "Nieuw erbij"}
+    assert cuijk.library_of("almere") == world.nodes["almere"].own
+
+
+def test_no_town_can_make_the_hub_begin_anew(world):
+    almere, _ = settled(world)
+    with world.hub.database.reading() as session:
+        before = feed.feed_head(session)[0]
+    with almere.database.transaction() as session:
+        session.execute(feed.feed_cursor.update().values(number=1, chain="00"))
+    world.pump(3)
+    with world.hub.database.reading() as session:
+        assert feed.feed_head(session)[0] == before
+    agreed(world)
+
+
+def test_a_town_that_comes_late_does_not_believe_a_key_that_was_lost(world):
+    """The order in which it hears of things is another one than that in which they happened."""
+    almere, _ = settled(world)
+    lost = almere.key
+    almere.rotate()
+    world.pump(2)
+    with world.hub.database.transaction() as session:
+        held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == "almere")).one()
+        fresh = KeyPair.of(b"f" * 32)
+        replace_keys(session, "almere", fresh.public, held.epoch, held.seq, world.clock())
+        key = {"key_id": fresh.key_id, "public_key": to_text(fresh.public)}
+        append(session, TownReadmitted(town="almere", name="Almere", **key, epoch=held.epoch, last=held.seq))
+    world.hub.digest()
+    world.nodes["cuijk"] = cuijk = Node(world, "cuijk")
+    world.hub.digest()
+    cuijk.pull()
+    with cuijk.database.reading() as session:
+        pins = read_pins(session, ["almere"])
+        assert pins.keys_of("almere") == [fresh.public]
+        for ended in (lost, almere.key):
+            assert pins.key_for("almere", ended.key_id, held.epoch, held.seq + 1) is None
+    assert cuijk.library_of("almere") == almere.own
+
+
+def test_a_key_that_ended_can_name_no_successor_beyond_its_end(world):
+    almere, _ = settled(world)
+    thief = KeyPair.of(b"t" * 32)
+    with world.hub.database.transaction() as session:
+        held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == "almere")).one()
+        end_key(session, "almere", almere.key.key_id, held.epoch, held.seq)
+        follow_key(session, "almere", almere.key.key_id, thief.public, held.epoch, held.seq, world.clock())
+        end_key(session, "almere", almere.key.key_id, held.epoch, held.seq + 100)
+        pins = read_pins(session, ["almere"])
+        assert pins.keys_of("almere") == []
+        assert pins.key_for("almere", almere.key.key_id, held.epoch, held.seq + 1) is None
+        assert not pin_key(session, "almere", thief.public, world.clock()) or thief.public not in pins.keys_of("almere")
+
+
+def test_a_town_cannot_name_another_one(world):
+    almere, breda = settled(world)
+    with almere.database.transaction() as session:
+        key = {"key_id": "0" * 16, "public_key": to_text(bytes(32))}
+        append(session, TownAdmitted(town="breda", name="Gekaapt", **key))
+    world.pump(3)
+    with breda.database.reading() as session:
+        assert not session.execute(select(inbox).where(inbox.c.town == "almere", inbox.c.type == TownAdmitted.wire)).all()
+        assert read_pins(session, ["breda"]).keys_of("breda") == [breda.key.public]
+
+
+def test_a_town_that_erases_anothers_subject_erases_nothing(world):
+    almere, breda = settled(world)
+    breda.tell("lesson-1", "Van Breda")
+    with breda.database.transaction() as session:
+        append(session, Redacted(redacts="lesson-1"))
+    world.pump(3)
+    assert world.hub.shown("almere") == almere.own
+    assert breda.library_of("almere") == almere.own
+
+
+def test_what_was_erased_here_does_not_come_back_as_a_conflict(world):
+    almere, _ = settled(world)
+    backup = image(almere.database)
+    almere.tell("lesson-1", "Nieuwer, bij de koepel")
+    world.pump(2)
+    put_back(almere, backup)
+    almere.erase("lesson-1")
+    world.pump(4)
+    assert almere.own == {}
+    with almere.database.reading() as session:
+        assert read_conflicts(session) == []
+    assert b"Nieuwer, bij de koepel" not in image(world.hub.database)
+
+
+def test_a_log_that_was_put_back_goes_on_also_when_the_hub_holds_nothing_of_it(world):
+    almere, breda = settled(world)
+    backup = image(almere.database)
+    almere.tell("lesson-2", "Bevestigd, en weg")
+    world.pump(1)
+    put_back(almere, backup, sidecar=True)
+    with almere.database.reading() as session:
+        assert set_back(session) is not None
+    with world.hub.database.transaction() as session:
+        for table in LOGS:
+            session.execute(delete(table))
+    world.hub.sidecar.said, world.hub.is_older = {}, True
+    almere.tell("lesson-3", "Erna")
+    world.heal()
+    assert breda.library_of("almere") == almere.own == {"lesson-1": "Vraag vroeg om water", "lesson-3": "Erna"}
+
+
+def test_a_database_from_before_a_rotation_goes_on_with_the_key_on_the_disk(world):
+    almere, breda = settled(world)
+    backup = image(almere.database)
+    almere.rotate()
+    almere.tell("lesson-2", "Met de nieuwe sleutel")
+    world.pump(3)
+    put_back(almere, backup)
+    world.now += timedelta(days=2)
+    with almere.database.transaction() as session:  # what a start does when the log does not know the key on the disk
+        from shared.eventlog import change_key
+        from shared.restore import note_setback
+
+        change_key(session, almere.key.key_id)
+        note_setback(session, "sidecar", world.clock())
+    almere.tell("lesson-3", "Meteen weer verder")
+    world.heal()
+    assert almere.own == {
+        "lesson-1": "Vraag vroeg om water", "lesson-2": "Met de nieuwe sleutel", "lesson-3": "Meteen weer verder",
+    }  # fmt: skip
+    assert breda.library_of("almere") == almere.own
+    agreed(world)
+
+
+def test_the_proof_of_a_rotation_holds_at_its_place_only(world):
+    almere, _ = settled(world)
+    fresh = KeyPair.of(b"x" * 32)
+    with almere.database.transaction() as session:
+        last = read_head(session)
+        elsewhere = rotation_proof("almere", last.epoch, last.seq + 9, last.hash)
+        proof = to_text(fresh.sign(ROTATES, elsewhere))
+        append(session, KeyRotated(key_id=fresh.key_id, public_key=to_text(fresh.public), proof=proof))
+    world.pump(2)
+    with world.hub.database.reading() as session:
+        assert read_pins(session, ["almere"]).keys_of("almere") == [almere.key.public]
+        assert session.scalar(select(inbox_cursor.c.seq).where(inbox_cursor.c.town == KOEPEL)) is not None
