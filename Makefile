@@ -5,7 +5,7 @@ BASE_PORT ?= 8000
 VAR ?= var
 BIN = .venv/bin
 .DEFAULT_GOAL = help
-.PHONY: help demo test bench check lock format translations clean run-env dev-env
+.PHONY: help demo test bench mutants nemesis check lock format translations clean run-env dev-env
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -17,9 +17,17 @@ test: dev-env ## Run all tests, PostgreSQL, RabbitMQ and browser ones included
 	@deploy/test_needs.sh
 	@$(BIN)/python -m pytest
 
-bench: dev-env ## Measure speed, as ratios beside the raw limits (two minutes on a quiet machine; SUBJECTS=latency for a part)
+bench: dev-env ## Measure speed, as ratios beside the raw limits (three minutes on a quiet machine; SUBJECTS=latency for a part)
 	@deploy/test_needs.sh postgresql rabbitmq-server
 	@$(BIN)/python -m tests.benchmarks $(SUBJECTS)
+
+mutants: dev-env ## Break the code on purpose, one promise at a time: which test notices? (ten minutes; MUTANTS="fork salt" for some)
+	@deploy/test_needs.sh postgresql rabbitmq-server
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
+
+nemesis: dev-env ## A quarter of an hour in which everything goes wrong, and then the books are compared (MINUTES=15 SEED=7; root)
+	@deploy/test_needs.sh postgresql rabbitmq-server
+	@$(BIN)/python -m tests.nemesis $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(SEED),--seed "$(SEED)")
 
 check: dev-env ## Format, lint, types, import contracts, templates, scripts, translations, migrations
 	@deploy/check.sh

@@ -24,7 +24,9 @@ ends what a killed one left behind (see `services.py`).
 import contextlib
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -36,6 +38,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import kombu
+import psycopg
 import urllib3
 from sqlalchemy import func, select
 
@@ -56,9 +59,10 @@ from shared.envelope import Entry, open_entry
 from shared.eventlog import read_head, read_log
 from shared.feed import feed, feed_cursor, feed_state
 from shared.heads import ingest_pulse, received_head
-from shared.inbox import inbox
+from shared.inbox import inbox, inbox_cursor
 from shared.projections import projection_cursor
 from shared.relay import position
+from shared.restore import set_back
 from shared.serving import upgrade_tables
 from shared.settings import read_settings
 from tests.nursery import Child, nursery
@@ -89,13 +93,17 @@ class Service:
         self.environment |= {f"{prefix}_{key}": value for key, value in named.items()}
         self._processes: dict[str, subprocess.Popen | Child] = {}
         self._begun: dict[str, tuple[datetime, int]] = {}
+        self._copies = 0
         self.folder.mkdir(parents=True)
 
     # -- Its processes --
 
     def start(self, kind: str, failpoint: str = "") -> None:
-        """Start the web process or the worker, once to die at that failpoint; its output goes to `<kind>.log`."""
-        words = ["run", kind, *(["--port", str(self.port)] if kind == "web" else [])]
+        """Start the web process or the worker, once to die at that failpoint; its output goes to `<kind>.log`.
+
+        A hub's worker may be named with its part: "worker --partition 1".
+        """
+        words = ["run", *kind.split(), *(["--port", str(self.port)] if kind == "web" else [])]
         said = self._output(kind)
         self._begun[kind] = utc_now(), said.stat().st_size if said.exists() else 0
         if self.forked:
@@ -134,15 +142,19 @@ class Service:
         raise NotImplementedError
 
     def kill(self, kind: str) -> None:
-        """SIGKILL, to the web process with its children too."""
+        """SIGKILL."""
         process = self._processes.pop(kind, None)
         if process is not None:
             _signal(process, signal.SIGKILL)
             process.wait(PATIENCE)
             wait_until(lambda: not _members(process.pid), f"the end of {self.name} {kind}", PATIENCE)  # a child may hold the port
 
+    def pids(self, kind: str) -> list[int]:
+        """The processes that this one consists of."""
+        return _members(self._processes[kind].pid)
+
     def strike(self, kind: str, choose: Callable[[Sequence[int]], Sequence[int]]) -> None:
-        """SIGKILL to some of its processes (the web process is a master and a child), for `tend` to find."""
+        """SIGKILL to some of its processes, for `tend` to find."""
         if kind in self._processes:
             for victim in choose(_members(self._processes[kind].pid)):
                 with contextlib.suppress(ProcessLookupError):  # it ended by itself
@@ -165,10 +177,6 @@ class Service:
 
     def wait_for_death(self, kind: str) -> None:
         """Until it died at its failpoint, by SIGKILL; what is left of it is killed. Raises when it does not."""
-        if kind == "web":  # gunicorn's child dies, and its master would start the next one
-            wait_until(lambda: "failpoint.reached" in self.said(kind), f"death of {self.name} web", PATIENCE)
-            self.kill(kind)
-            return
         code = self._processes.pop(kind).wait(PATIENCE)
         if code != -signal.SIGKILL or "failpoint.reached" not in self.said(kind):
             raise RuntimeError(f"{self.name} {kind} ended with {code}, and not at its failpoint:\n{self.said(kind)}")
@@ -198,6 +206,41 @@ class Service:
             [BIN / self._program, *words], env=self._armed(failpoint), cwd=self.folder, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, timeout=PATIENCE,
         )  # fmt: skip
+
+    # -- Its database, as an operator has it --
+
+    def copy_database(self) -> str:
+        """Make a copy, while nothing of it runs: a file without a WAL, or another database; where it is."""
+        self._copies += 1
+        self.database.close()
+        if self.database.url.get_backend_name() == "sqlite":
+            copy = f"{self.database.url.database}.copy{self._copies}"
+            with (
+                contextlib.closing(sqlite3.connect(self.database.url.database)) as here,
+                contextlib.closing(sqlite3.connect(copy)) as there,
+            ):
+                here.backup(there)
+            return copy
+        copy = f"{self.database.url.database}_copy{self._copies}"
+        self._ask_server(f"CREATE DATABASE {copy} TEMPLATE {self.database.url.database}")
+        return copy
+
+    def put_back(self, copy: str) -> None:
+        """Put this copy in the place of the database, while nothing of it runs. The copy stays, for another time."""
+        self.database.close()
+        here = self.database.url.database
+        if self.database.url.get_backend_name() == "sqlite":
+            for ending in ("-wal", "-shm"):
+                Path(here + ending).unlink(missing_ok=True)
+            shutil.copyfile(copy, here)
+            return
+        self._ask_server(f"DROP DATABASE {here} WITH (FORCE)")
+        self._ask_server(f"CREATE DATABASE {here} TEMPLATE {copy}")
+
+    def _ask_server(self, statement: str) -> None:
+        server = self.database.url.set(drivername="postgresql", database="postgres")
+        with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
+            connection.execute(statement)
 
     def end(self) -> None:
         """Kill what runs and let go of the database."""
@@ -251,7 +294,7 @@ class Hub(Service):
 
     def _worked_since(self, moment: datetime) -> bool:
         with self.database.reading() as session:
-            seen = session.scalar(select(ingest_pulse.c.seen_at))
+            seen = session.scalar(select(func.max(ingest_pulse.c.seen_at)))
         return seen is not None and seen > moment
 
     def code_for(self, slug: str) -> str:
@@ -260,10 +303,8 @@ class Hub(Service):
             return add_town(session, slug, slug.capitalize(), utc_now())
 
     def national_log(self, slug: str) -> list[Entry]:
-        """What the association holds of a town's log, in its order."""
-        query = select(inbox).where(inbox.c.town == slug).order_by(inbox.c.epoch, inbox.c.seq)
-        with self.database.reading() as session:
-            return [open_entry(row.header, row.signature, row.salt, row.body) for row in session.execute(query)]
+        """What the association holds of a town's log: of its present epoch, in its order."""
+        return held_log(self.database, slug)
 
 
 class Town(Service):
@@ -315,6 +356,7 @@ class Visitor:
     def call(self, method: str, path: str, /, **values: Any) -> urllib3.BaseHTTPResponse:
         """Raises `urllib3.exceptions.HTTPError` when there is no answer: then nothing was acknowledged."""
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items()), "Connection": "close"}
+        headers["Accept-Encoding"] = "gzip"
         body = None
         if method == "POST":
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -440,13 +482,15 @@ class World:
     def behind(self) -> dict[str, Any]:
         """What has not arrived yet, as {what: (how far, of how far)}; a town that has not joined or has no worker is left out."""
         found: dict[str, tuple[Any, Any]] = {}
+        present: dict[str, str] = {}
+        libraries: dict[str, dict[tuple[str, str], tuple[str, int]]] = {}
         with self.hub.database.reading() as session:
-            held = dict(session.execute(select(inbox.c.town, func.max(inbox.c.seq)).group_by(inbox.c.town)).all())
-            folded = {(row.projection, row.town): row.seq for row in session.execute(select(projection_cursor))}
-            looked = {row.town: row.seq for row in session.execute(select(forwarded))}
-            last_number = session.scalar(select(feed_state.c.last)) or 0
-            state = select(feed.c.town, func.max(feed.c.seq)).group_by(feed.c.town)
-            offered = dict(session.execute(state).all())
+            held = {row.town: (row.epoch, row.seq) for row in session.execute(select(inbox_cursor))}
+            folded = {(row.projection, row.town): (row.epoch, row.seq) for row in session.execute(select(projection_cursor))}
+            looked = {(row.town, row.epoch): row.seq for row in session.execute(select(forwarded))}
+            feed_id, last_number = session.execute(select(feed_state.c.id, feed_state.c.last)).first() or ("", 0)
+            state = select(feed.c.town, feed.c.epoch, func.max(feed.c.seq)).group_by(feed.c.town, feed.c.epoch)
+            offered = {(town, epoch): seq for town, epoch, seq in session.execute(state)}
         for service in self.services():
             slug = "koepel" if service is self.hub else service.name
             with service.database.reading() as session:
@@ -454,17 +498,24 @@ class World:
                 if last is None:
                     continue
                 found[f"{slug} relay"] = position(session, last.epoch), last.seq
-                found[f"{slug} national log"] = held.get(slug, 0), last.seq
-                found[f"{slug} forwarded"] = looked.get(slug, 0), last.seq
+                here = last.epoch, last.seq
+                present[slug] = last.epoch
+                found[f"{slug} national log"] = held.get(slug, (last.epoch, 0)), here
+                found[f"{slug} forwarded"] = looked.get((slug, last.epoch), 0), last.seq
                 for projection in HUB_PROJECTIONS:
-                    found[f"{slug} {projection.name}"] = folded.get((projection.name, slug), 0), last.seq
+                    found[f"{slug} {projection.name}"] = folded.get((projection.name, slug), (last.epoch, 0)), here
                 if isinstance(service, Town) and service.runs("worker"):
-                    found[f"{slug} feed"] = session.scalar(select(feed_cursor.c.number)) or 0, last_number
-                    library = {(row.projection, row.town): row.seq for row in session.execute(select(projection_cursor))}
-                    for other, seq in offered.items():
-                        if other != slug:
-                            for projection in NODE_PROJECTIONS:
-                                found[f"{slug} {projection.name} of {other}"] = library.get((projection.name, other), 0), seq
+                    found[f"{slug} is set back"] = set_back(session) is not None, False
+                    read = session.execute(select(feed_cursor.c.id, feed_cursor.c.number)).first() or (feed_id, 0)
+                    found[f"{slug} feed"] = tuple(read), (feed_id, last_number)
+                    cursors = session.execute(select(projection_cursor))
+                    libraries[slug] = {(row.projection, row.town): (row.epoch, row.seq) for row in cursors}
+        for slug, library in libraries.items():
+            for (other, epoch), seq in offered.items():
+                if other != slug and present.get(other, epoch) == epoch:
+                    for projection in NODE_PROJECTIONS:
+                        reached = library.get((projection.name, other), (epoch, 0))
+                        found[f"{slug} {projection.name} of {other}"] = reached, (epoch, seq)
         return {what: counts for what, counts in found.items() if counts[0] != counts[1]}
 
     def national_log(self, slug: str) -> list[Entry]:
@@ -486,6 +537,14 @@ def whole_log(database: Database) -> list[Entry]:
         while last is not None and len(entries) < last.seq:
             entries += read_log(session, last.epoch, len(entries), 1000)
     return entries
+
+
+def held_log(database: Database, slug: str) -> list[Entry]:
+    """What somebody holds of another's log: of its present epoch, in its order."""
+    present = (inbox.c.town == inbox_cursor.c.town) & (inbox.c.epoch == inbox_cursor.c.epoch)
+    query = select(inbox).join(inbox_cursor, present).where(inbox.c.town == slug).order_by(inbox.c.seq)
+    with database.reading() as session:
+        return [open_entry(row.header, row.signature, row.salt, row.body) for row in session.execute(query)]
 
 
 def _make_tables(package: Path, address: str) -> None:

@@ -16,6 +16,7 @@ from services.hub.meetings.pages import pages as meeting_pages
 from services.hub.towns.api import room as town_room
 from services.hub.towns.association import pages as association_pages
 from services.hub.towns.deeds import DEEDS
+from services.hub.towns.guarding import pages as guarding_pages
 from services.hub.towns.pages import home_pages
 from services.hub.towns.pages import pages as town_pages
 from services.hub.towns.people import find_by_email, find_person, name_people
@@ -71,7 +72,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.extensions["hub"] = settings, author
     app.extensions["csrf"].exempt(doors)
-    for pages in (doors, home_pages, town_pages, initiative_pages, meeting_pages, lesson_pages, association_pages):
+    own = doors, home_pages, town_pages, initiative_pages, meeting_pages, lesson_pages, association_pages, guarding_pages
+    for pages in own:
         app.register_blueprint(pages)
     rooms = (town_room, initiative_room, meeting_room, lesson_room)
     open_interface(app, rooms, title="Tuinkoepel: the association", description=ABOUT_API)

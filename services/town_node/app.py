@@ -1,6 +1,5 @@
 """A node's web side: the circle's own pages and its API."""
 
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,13 +7,16 @@ from flask import Flask
 from sqlalchemy import select
 
 from services.town_node.circle.api import room as circle_room
-from services.town_node.circle.membership import Membership, keep_author, membership, open_node
-from services.town_node.circle.model import Member
+from services.town_node.circle.membership import keep_author, membership, open_node
+from services.town_node.circle.model import Circle, Member
 from services.town_node.circle.naming import name_people
 from services.town_node.circle.pages import pages as circle_pages
 from services.town_node.config import HERE, Settings, load_settings, utc_now, web_secret
 from services.town_node.home.deeds import DEEDS
+from services.town_node.home.doors import pages as door_pages
+from services.town_node.home.pages import erasing, sync
 from services.town_node.home.pages import pages as home_pages
+from services.town_node.home.sync import glance, quiet_after, state_of
 from services.town_node.initiatives.api import room as initiative_room
 from services.town_node.initiatives.pages import pages as initiative_pages
 from services.town_node.lessons.api import library_room
@@ -24,12 +26,11 @@ from services.town_node.lessons.pages import pages as lesson_pages
 from services.town_node.meetings.api import room as meeting_room
 from services.town_node.meetings.pages import pages as meeting_pages
 from services.town_node.transfer.pages import pages as transfer_pages
-from shared import heads
 from shared.api import open_interface
 from shared.db import Database
-from shared.eventlog import head
 from shared.language import N_
 from shared.limits import Limits
+from shared.operations import worker_runs
 from shared.site import open_site
 from shared.web import Item, Site, now
 
@@ -52,13 +53,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The application, for gunicorn and for tests."""
     settings = settings or load_settings()
     database = open_node(settings)
-    with database.reading() as session:
-        joined = membership(session)
+    known: dict[str, str] = {}
     app = open_site(
         Site(
             package=__package__ or "services.town_node",
             folder=HERE,
-            name=lambda: f"Kenniskring {joined.name}" if joined else "Kenniskring",
+            name=lambda: name_of(database, known),
             database=database,
             secret=web_secret(settings),
             navigation=NAVIGATION,
@@ -82,6 +82,9 @@ def create_app(settings: Settings | None = None) -> Flask:
             name_people=name_people,
         )
     )
+    app.extensions["node"] = settings
+    for pages in (sync, erasing, door_pages):
+        app.register_blueprint(pages)
     for pages in (home_pages, circle_pages, initiative_pages, meeting_pages, lesson_pages, library_pages, transfer_pages):
         app.register_blueprint(pages)
     rooms = (circle_room, initiative_room, meeting_room, lesson_room, library_room)
@@ -94,28 +97,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-_SYNC = select(
-    *(
-        query.limit(1).scalar_subquery()
-        for query in (
-            select(Membership.town),
-            select(head.c.seq).order_by(head.c.number.desc()),
-            select(heads.received_head.c.cursor),
-            select(heads.received_head.c.answered_at),
-        )
-    )
-)
-"""In one look, because every page asks: who we are, how far our log goes, how far the association said it has it, and when."""
+def name_of(database: Database, known: dict[str, str]) -> str:
+    """What this site is called: after its town, once it has joined; until then as the circle calls itself."""
+    if "joined" not in known:
+        with database.reading() as session:
+            joined = membership(session)
+            if joined is None:
+                return session.scalar(select(Circle.name)) or "Kenniskring"
+        known["joined"] = f"Kenniskring {joined.name}"
+    return known["joined"]
 
 
 def sync_state(database: Database, settings: Settings) -> dict[str, Any]:
     """For the foot of every page: what the association has received, and until when (design §4)."""
     with database.reading() as session:
-        town, last, cursor, answered_at = session.execute(_SYNC).one()
-    quiet = timedelta(seconds=max(settings.head_period * 3, settings.idle_period * 2))
-    return {
-        "joined": town is not None,
-        "waiting": max(0, (last or 0) - (cursor or 0)),
-        "answered_at": answered_at,
-        "away": answered_at is None or now() - answered_at > quiet,
-    }
+        seen = glance(session)
+    state = state_of(seen, now(), quiet_after(settings))
+    works = state not in {"away", "set_back"} or worker_runs(settings.state)
+    return {"state": state, "waiting": seen.waiting, "answered_at": seen.answered_at, "works": works}

@@ -6,15 +6,17 @@ their own projections from the towns' logs. The clock stands still, so that a sc
 """
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import insert
+from sqlalchemy import insert, update
+from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
 from deploy import sample
@@ -28,24 +30,29 @@ from services.town_node.app import create_app as create_node
 from services.town_node.circle.actions import add_member
 from services.town_node.circle.membership import Membership, open_node
 from services.town_node.config import Settings as NodeSettings
+from services.town_node.home.erasures import erase
 from services.town_node.initiatives.model import Initiative
-from services.town_node.lessons.actions import share_lesson
+from services.town_node.lessons.actions import share_lesson, withdraw_lesson
 from services.town_node.lessons.library import PROJECTIONS as LIBRARY
 from services.town_node.meetings.actions import hold_meeting, publish_report, tell_in_round
 from services.town_node.meetings.model import Meeting
 from shared import login
 from shared.db import Base, Database
-from shared.envelope import read_event
+from shared.envelope import NO_HASH, pack, read_event, seal
 from shared.eventlog import Author, open_epoch, read_head, read_log
-from shared.events import Event, TownAdmitted
-from shared.heads import received_head
-from shared.keys import KeyPair, keep_key
+from shared.events import Event, LessonShared, TownAdmitted
+from shared.heads import known_head, received_head
+from shared.inbox import accept_messages, freeze
+from shared.keys import KeyPair, keep_key, to_text
+from shared.pins import pin_key
 from shared.projections import Rows
+from shared.quarantine import quarantine_message
+from shared.restore import comeback, conflict
 
 NOW = datetime(2015, 6, 17, 16, 30, tzinfo=UTC)
 """Half past six in the evening, on the day of an excursion."""
 TODAY = date(2015, 6, 17)
-TOWNS = {"almere": "Almere", "dronten": "Dronten", "lelystad": "Lelystad"}
+TOWNS = {"almere": "Almere", "dronten": "Dronten", "lelystad": "Lelystad", "urk": "Urk"}
 
 
 @dataclass
@@ -82,6 +89,9 @@ class Sites:
 
     almere: Served
     fresh: Served
+    blank: Served
+    alone: Served
+    troubled: Served
     hub: Served
 
     def named(self, name: str) -> Served:
@@ -161,14 +171,78 @@ def _live_in_almere(database: Database) -> tuple[dict[str, str], dict[str, str]]
             theme="neighbourhood", phase="operational", initiative=gardens["Moestuin De Regenton"], meeting=before,
             body="Soep van eigen groente, op een **lange tafel** voor het hek.\n\n1. Kies een dag.\n2. Nodig uit met een briefje.",
         )  # fmt: skip
-        last = read_head(session).seq
+        last = read_head(session)
         session.execute(
             insert(received_head).values(
-                id=1, epoch="e", cursor=last, everywhere=last, trouble="", complaints=[], answered_at=NOW, challenge="c"
+                id=1,
+                epoch=last.epoch,
+                cursor=last.seq,
+                everywhere=last.seq,
+                trouble="",
+                complaints=[],
+                answered_at=NOW,
+                challenge="c",
             )
         )
     codes = {"evening": evening, "before": before, "garden": gardens["Moestuin De Regenton"], "lesson": with_all.code}
     return people, codes | {"silent": gardens["Pluktuin Buiten"], "coming": meetings["Excursie naar Rotterdam"]}
+
+
+def _work_alone(folder: Path) -> tuple[NodeSettings, str]:
+    """A node that has not joined, and its facilitator."""
+    settings = NodeSettings(state=folder / "alone", demo=True)
+    database = _database(settings)
+    with database.transaction() as session:
+        loner = add_member(session, name="Lies Los", email="lies@urk.example", role="facilitator", today=TODAY).code
+        lesson = share_lesson(
+            session, loner, today=TODAY, title="Alleen gaat het ook", body="Een tijdje.", kind="tip", theme="soil", phase=None
+        )
+        withdraw_lesson(session, lesson.code, TODAY)
+    database.close()
+    return settings, loner
+
+
+def _be_in_trouble(folder: Path) -> tuple[NodeSettings, str]:
+    """A node with everything on its sync page that can stand there, and its facilitator."""
+    settings, database = _found_town(folder, "urk")
+    told = {"title": "Een lange titel over water in de zomer", "body": "Zo deden wij het.", "kind": "tip", "theme": "water"}
+    with database.transaction() as session:
+        worried = add_member(session, name="Wim Wacht", email="wim@urk.example", role="facilitator", today=TODAY).code
+        lesson, gone = (share_lesson(session, worried, today=TODAY, phase=None, **told) for _ in range(2))
+    with database.transaction() as session:
+        erase(session, "lesson", gone.code, NOW)
+        other = json.dumps(told | {"title": "Zoals het bij de vereniging stond", "body": "Heel anders.", "theme": "soil"})
+        rows = [{"subject": lesson.code, "type": "nl.tuinkoepel.lesson.revised.v1", "other": other, "noticed_at": NOW}]
+        session.execute(insert(conflict), rows)
+        session.execute(insert(comeback), [{"why": "hub", "came_at": NOW, "entries": 12, "conflicts": 1, "new_epoch": "e2"}])
+        session.execute(
+            insert(received_head).values(
+                id=1, epoch=read_head(session).epoch, cursor=2, everywhere=1, trouble="two_copies", answered_at=NOW, challenge="c",
+                complaints=[{"verdict": "bad_signature", "times": 3, "last_at": int(NOW.timestamp())}],
+            )
+        )  # fmt: skip
+        quarantine_message(session, "dronten", "unknown_key", "feed entry 1", b"bytes", NOW)
+    database.close()
+    return settings, worried
+
+
+def _be_guarded(session: Session) -> None:
+    """The hub has everything that the association's pages about towns can show: keys, a town that stands still, one that asks to
+    join, one that left, and refused messages.
+    """
+    for slug in ("almere", "dronten", "elburg"):
+        pin_key(session, slug, KeyPair.of(slug.encode().ljust(32, b"-")).public, NOW)
+    earlier = NOW - timedelta(hours=3)
+    freeze(session, "dronten", "two_copies", earlier)
+    call = {"town": "dronten", "instance": "a" * 16, "earlier": ["b" * 16], "epoch": "e1", "seq": 9, "sent": 9, "feed_cursor": 0}
+    session.execute(insert(known_head), [call | {"challenge": "c", "called_at": earlier, "behind_at": earlier}])
+    session.execute(update(Town).where(Town.slug == "urk").values(asked_at=NOW, asked_key=to_text(b"u" * 32)))
+    session.add(Town(slug="elburg", name="Elburg", code_hash="e", code_until=NOW, made_at=NOW, joined_at=NOW, left_at=NOW))
+    event = LessonShared(lesson="nagelaten", title="Wat Elburg leerde", body="Veel.", kind="tip", theme="soil", shared_on=TODAY)
+    place = {"town": "elburg", "epoch": "e1", "seq": 1, "prevhash": NO_HASH, "key": KeyPair.of(b"elburg".ljust(32, b"-"))}
+    accept_messages(session, pack([seal(event, now=NOW, salt=bytes(32), **place)])[:1], NOW)
+    for verdict, raw in (("malformed", b"<b>\xff\x00 not ours"), ("bad_signature", b'{"town":"almere"}')):
+        quarantine_message(session, "almere" if verdict == "bad_signature" else "", verdict, "seen in a test", raw, NOW)
 
 
 @contextlib.contextmanager
@@ -207,6 +281,11 @@ def serve_sites(folder: Path) -> Iterator[Sites]:
             first = add_member(session, name="Eva Eerste", email="eva@lelystad.example", role="facilitator", today=TODAY).code
         fresh.close()
 
+        blank_settings = NodeSettings(state=folder / "blank", demo=True)
+        _database(blank_settings).close()
+        alone_settings, loner = _work_alone(folder)
+        troubled_settings, worried = _be_in_trouble(folder)
+
         hub_settings = HubSettings(state=folder / "hub", demo=True)
         _database(hub_settings).close()
         hub, _author = open_hub(hub_settings)
@@ -216,6 +295,7 @@ def serve_sites(folder: Path) -> Iterator[Sites]:
             for slug, name in TOWNS.items():
                 joined = NOW if slug in told else None
                 session.add(Town(slug=slug, name=name, code_hash=slug, code_until=NOW, made_at=NOW, joined_at=joined))
+            _be_guarded(session)
         _fold(hub, NATIONAL, {"koepel": admitted, **told})
         hub.close()
 
@@ -223,12 +303,16 @@ def serve_sites(folder: Path) -> Iterator[Sites]:
         for name, app in (
             ("almere", create_node(almere_settings)),
             ("fresh", create_node(fresh_settings)),
+            ("blank", create_node(blank_settings)),
+            ("alone", create_node(alone_settings)),
+            ("troubled", create_node(troubled_settings)),
             ("hub", create_hub(hub_settings)),
         ):
             app.extensions["site"].clock = lambda: NOW
             served[name] = Served(app, stack.enter_context(_serve(app)))
         served["almere"].people, served["almere"].codes = people, codes
         served["fresh"].people = {"facilitator": first}
+        served["alone"].people, served["troubled"].people = {"facilitator": loner}, {"facilitator": worried}
         served["hub"].people = {"association": "vera"}
         garden = next(event for event in told["almere"] if getattr(event, "name", "") == "Moestuin De Regenton")
         lesson = next(event for event in reversed(told["almere"]) if type(event).__name__ == "LessonShared")

@@ -18,7 +18,8 @@ from sqlalchemy import select, update
 from services.hub.towns.joining import Town as KnownToHub
 from services.town_node.circle import membership
 from services.town_node.circle.actions import add_member
-from shared.eventlog import read_head
+from shared.eventlog import NotAuthor, append, read_head
+from shared.events import LessonWithdrawn
 from shared.inbox import inbox_cursor
 from shared.keys import KeyPair
 from shared.mail import mail
@@ -41,7 +42,8 @@ class Case:
     story: str = "backlog"
 
     def __str__(self) -> str:
-        return f"{self.process.replace(' ', '-')}-{self.failpoint}{'' if self.story == 'backlog' else '-' + self.story}"
+        told = "" if self.story == "backlog" else f"-{self.story}"
+        return f"{self.process}-{self.failpoint}{told}".replace(" ", "-")
 
 
 CASES = [
@@ -76,6 +78,14 @@ CASES = [
     Case("town join", "join.answered", "joining"),
     Case("town join", "join.joined", "joining"),
     Case("almere worker", "mail.sent", "mail"),
+    Case("almere worker", "node.fetched", "put back"),
+    Case("almere worker", "node.came_back", "put back"),
+    Case("almere worker", "node.fetched", "put back without its sidecar"),
+    Case("almere worker", "node.came_back", "put back without its sidecar"),
+    Case("almere worker", "node.came_back", "put back and written to"),
+    Case("almere rotate-key", "rotation.keyed", "rotation"),
+    Case("almere rotate-key", "rotation.told", "rotation"),
+    Case("hub worker", "join.brokered", "broker"),  # in tests/federation/test_broker.py: it needs RabbitMQ's management
 ]
 
 
@@ -94,7 +104,7 @@ def named(world, process):
 
 def test_every_failpoint_of_the_code_has_a_case():
     sources = [path.read_text() for room in ("shared", "services") for path in (ROOT / room).rglob("*.py")]
-    assert {name for text in sources for name in re.findall(r'\bfailpoint\("([a-z.]+)"\)', text)} == {
+    assert {name for text in sources for name in re.findall(r'\bfailpoint\("([a-z._]+)"\)', text)} == {
         case.failpoint for case in CASES
     }
 
@@ -112,7 +122,8 @@ def recover(world, case, ledger):
     """More is written while it is dead and after it came back, with no hand laid on its files; then everything has arrived."""
     service, kind = named(world, case.process)
     ledger.write()
-    service.start(kind)
+    if not service.runs(kind):
+        service.start(kind)
     ledger.write()
     world.settle()
     check(world, ledger)
@@ -273,6 +284,89 @@ def test_the_worker_dies_between_a_mail_and_its_record(world, case, ledger):
 
     wait_until(all_are_recorded, "the mail's record")
     assert len(list(kept.glob("*.eml"))) == before + 1
+
+
+@cases("put back", "put back without its sidecar", "put back and written to")
+def test_a_worker_dies_while_it_takes_back_what_an_older_copy_lacks(world, case, ledger):
+    """Nothing was written since: the same log to the byte. Something was: a new run of numbers, with everything in it."""
+    almere, kind = named(world, case.process)
+    for each in ("web", "worker"):
+        almere.kill(each)
+    copy = almere.copy_database()
+    for each in ("web", "worker"):
+        almere.start(each)
+    almere.wait_until_ready("web")
+    ledger.write()
+    world.settle()
+    whole = almere.log()
+    for each in ("web", "worker"):
+        almere.kill(each)
+    almere.put_back(copy)
+    behind = almere.log()
+    assert behind == whole[: len(behind)] != whole
+    if "without" in case.story:
+        (almere.folder / "confirmed.json").unlink()
+    almere.start("web")
+    almere.wait_until_ready("web")
+    if "written" in case.story:
+        ledger.share()
+    known = almere.log()
+    almere.start(kind, failpoint=case.failpoint)
+    almere.wait_for_death(kind)
+    if case.failpoint == "node.fetched":
+        assert almere.log() == known, "fetched is not taken back"
+    almere.start(kind)
+    world.settle()
+    if "written" in case.story:
+        assert almere.log()[0].says.epoch != whole[0].says.epoch
+    else:
+        assert almere.log()[: len(whole)] == whole
+    recover(world, case, ledger)
+
+
+@cases("rotation")
+def test_the_command_dies_while_the_town_takes_another_key(world, case, ledger):
+    almere, words = named(world, case.process)
+    almere.kill("worker")  # it would see to it; the web process must manage alone
+    old = author_of(almere).key.key_id
+    done = almere.command(words, failpoint=case.failpoint)
+    assert (done.returncode, "failpoint.reached" in done.stderr) == (-signal.SIGKILL, True), done.stderr
+    told = case.failpoint == "rotation.told"
+    assert (writer_of(almere) != old) == told
+    if told:
+        with pytest.raises(NotAuthor), almere.database.transaction() as session:
+            append(session, LessonWithdrawn(lesson="none"))
+    membership.keep_author(almere.settings, almere.database)
+    assert author_of(almere).key.key_id == writer_of(almere)
+    ledger.write()
+    almere.start("worker")
+    recover_all(world, ledger)
+    assert almere.log()[-1].says.key_id == writer_of(almere)
+
+    done = almere.command(words)
+    assert done.returncode == 0, done.stderr
+    recover_all(world, ledger)
+    assert old != writer_of(almere) == almere.log()[-1].says.key_id
+    membership.keep_author(almere.settings, almere.database)
+    assert author_of(almere).key.key_id == writer_of(almere)
+
+
+def author_of(town):
+    """With which key this process would write the town's log."""
+    return town.database.info["author"]
+
+
+def writer_of(town):
+    """Whose key the log names as its writer's."""
+    with town.database.reading() as session:
+        return read_head(session).key_id
+
+
+def recover_all(world, ledger):
+    """More is written, and everything has arrived."""
+    ledger.write()
+    world.settle()
+    check(world, ledger)
 
 
 def fresh_slug():

@@ -29,6 +29,7 @@ def test_a_new_town_joins_with_its_code_and_the_others_hear_from_it(land, hub, a
     # The answer is lost: the node dies before it can write down that it has joined.
     assert lelystad.command("join", "--hub", hub.url, code, failpoint="join.answered").returncode == -9
     done(lelystad, "join", "--hub", hub.url, code.lower().replace("-", " "))  # once more, as people type it
+    lets_in(hub, "lelystad")
     refused(lelystad, "join", "--hub", hub.url, code)
     urk = new_town("urk")
     refused(urk, "join", "--hub", hub.url, code)  # it works once
@@ -78,6 +79,13 @@ def code_for(hub, name):
     )
     assert answer.status == 200
     return re.search(r"<code>([A-Z0-9-]{23})</code>", answer.data.decode())[1]
+
+
+def lets_in(hub, slug):
+    """Somebody of the association compared the short name of the key that waits, by telephone."""
+    vera, path = log_in(hub), f"/association/towns/{slug}"
+    key = re.search(r'value="([0-9a-f]{16})"', vera.get(path))[1]
+    assert vera.call("POST", f"{path}/let-in", key_id=key, csrf_token=vera._token(path)).status == 302
 
 
 def done(service, *words):

@@ -145,3 +145,11 @@ def test_a_test_mail_arrives(node):
 def test_what_a_node_keeps_is_for_its_owner(node):
     assert node.state.stat().st_mode & 0o077 == 0
     assert (node.state / "node.db").stat().st_mode & 0o007 == 0
+
+
+def test_the_setup_code_is_the_same_until_it_was_used(node):
+    code = node.does("setup-code")
+    assert len(code) == 23
+    assert node.does("setup-code") == code
+    node.does("person", "add", "Fenna Facilitator", "fenna@almere.example", "--role", "facilitator")
+    assert "BegunAlready" in node.refuses("setup-code")

@@ -61,7 +61,12 @@ class TownOut(Gives):
 class NewTownOut(TownOut):
     """A town that was just made."""
 
-    joining_code = fields.String(metadata={"description": "For the town's facilitator. Shown only now; it works once."})
+    joining_code = fields.String(
+        metadata={
+            "description": "For the town's facilitator. Shown only now; it works once. The node that used it then waits until "
+            "somebody of the association lets it in."
+        }
+    )
 
 
 class TownIn(Takes):
@@ -94,7 +99,7 @@ def show(session: Session, town: str) -> Any:
 def make(session: Session, told: dict[str, Any]) -> Any:
     """Make a town, and the code with which its node joins."""
     try:
-        code = add_town(session, told["town"], told["name"], now())
+        code = add_town(session, told["town"], told["name"], now(), vouched=False)
     except (BadSlug, TownExists) as refusal:  # the page calls this field otherwise
         refusal.fields = {"town": refusal.words}
         raise

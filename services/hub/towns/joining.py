@@ -1,10 +1,16 @@
 """How a town joins (R32, design §4): the association makes a town and hands over one code; the node proves that it holds its key.
 
 A code works once, for thirty days, and is kept as a hash only. Asking again with the same code and the same key gives the same
-answer, so a node whose first answer was lost simply asks again. `town.admitted` in the association's own log tells the others.
+answer, so a node whose first answer was lost simply asks again.
+
+A code may be overheard, so whoever shows one only **waits at the door**: its key is written down and counts nowhere yet, the node
+gets no answer to its calls, and publishes nothing. Both sides show the key's short name; somebody of the association compares them
+by telephone and lets the town in (`let_in`), or gives another code. `town.admitted` in the association's own log then tells the
+others. A town made at the command line is let in at once: whoever sits there has the node before their eyes.
 
 A town that lost its disk, and with it its key, gets a code for the same short name (`readmit_town`). It joins anew with another
 key; `town.readmitted` says up to which place of its log the old key counts, and the node gets its public state back from here.
+How a town's word ends otherwise stands in `parting.py`.
 
 Tables: `town`.
 """
@@ -20,11 +26,11 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from shared.db import Base
 from shared.eventlog import append, open_epoch, read_head
-from shared.events import Event, TownAdmitted, TownReadmitted
+from shared.events import Event, KeyRevoked, TownAdmitted, TownReadmitted
 from shared.inbox import KOEPEL, inbox_cursor
 from shared.keys import from_text, key_id_of, to_text, verified
 from shared.language import N_, Words
-from shared.pins import pin_key, read_pins, replace_keys
+from shared.pins import pin, pin_key, read_pins, replace_keys
 from shared.refusals import NotFound, Refusal
 
 PROOF = b"join1"
@@ -64,6 +70,12 @@ class CodeUnknown(Refusal):
     status, text = 403, N_("This code does not work (any more). Ask the association for a new one.")
 
 
+class NobodyWaits(Refusal):
+    """No node waits for this town, or not with the key that was looked at."""
+
+    text = N_("No node waits with this key (any more). Look at the town again.")
+
+
 class Town(Base):
     """A town that may join, or has joined."""
 
@@ -73,64 +85,96 @@ class Town(Base):
     code_hash: Mapped[str] = mapped_column(String(64), unique=True)
     code_until: Mapped[datetime]
     made_at: Mapped[datetime]
+    vouched: Mapped[bool] = mapped_column(Boolean, default=True)
+    """Whoever shows its code is let in at once."""
+    asked_at: Mapped[datetime | None]
+    asked_key: Mapped[str | None] = mapped_column(String(64))
+    """The public key that the present code was used with, and when."""
     joined_at: Mapped[datetime | None]
     key_id: Mapped[str | None] = mapped_column(String(40))
     anew: Mapped[bool] = mapped_column(Boolean, default=False)
     """The present code is for a town that lost its key: it may come in with another one."""
     left_at: Mapped[datetime | None]
 
-    def admit(self, public: bytes, now: datetime) -> TownAdmitted | None:
-        """Let the town in with this key; None when it is in already. Refuses another key, and a code that expired."""
-        key_id = key_id_of(public)
-        if self.joined_at is not None and self.key_id == key_id:
-            return None
-        if now > self.code_until or (self.joined_at is not None and not self.anew):
+    @property
+    def asking(self) -> str | None:
+        """The short name of the key that waits at the door; None when nobody does."""
+        key_id = key_id_of(from_text(self.asked_key, 32)) if self.asked_key else None
+        return key_id if key_id != self.key_id else None
+
+    def code_works(self, now: datetime) -> bool:
+        """Whether a node may still come with the present code."""
+        return self.asked_key is None and now <= self.code_until and (self.joined_at is None or self.anew)
+
+    def ask(self, public: bytes, now: datetime) -> None:
+        """A node shows the code and this key. Refuses another key than the first, and a code that expired."""
+        if self.asked_key == to_text(public):
+            return
+        if not self.code_works(now):
             raise CodeUnknown
-        self.joined_at, self.key_id = self.joined_at or now, key_id
-        return TownAdmitted(town=self.slug, name=self.name, key_id=key_id, public_key=to_text(public))
+        self.asked_at, self.asked_key = now, to_text(public)
+
+    def admit(self, now: datetime) -> TownAdmitted:
+        """Let in the node that waits. Refuses when there is none."""
+        if self.asking is None or self.asked_key is None:
+            raise NobodyWaits
+        self.joined_at, self.key_id, self.left_at = self.joined_at or now, self.asking, None
+        return TownAdmitted(town=self.slug, name=self.name, key_id=self.key_id, public_key=self.asked_key)
 
 
-def add_town(session: Session, slug: str, name: str, now: datetime) -> str:
-    """Make a town and its joining code; the code is shown once. Raises `BadSlug` or `TownExists`."""
+def add_town(session: Session, slug: str, name: str, now: datetime, *, vouched: bool = True) -> str:
+    """Make a town and its joining code; the code is shown once. Raises `BadSlug` or `TownExists`.
+
+    `vouched`: who shows the code is let in at once.
+    """
     if not re.fullmatch(r"[a-z][a-z0-9-]{1,29}", slug) or slug == KOEPEL:
         raise BadSlug
     if session.get(Town, slug) is not None:
         raise TownExists
     code = _new_code()
-    session.add(Town(slug=slug, name=name, code_hash=_hash(code), code_until=now + CODE_LASTS, made_at=now))
+    made = {"code_hash": _hash(code), "code_until": now + CODE_LASTS, "made_at": now, "vouched": vouched}
+    session.add(Town(slug=slug, name=name, **made))
     return code
 
 
-def renew_code(session: Session, slug: str, now: datetime) -> str:
-    """Another code, when the first was lost or has expired. Raises `NotFound`, or `TownJoined`: then it is too late for one."""
-    town = session.get(Town, slug)
-    if town is None:
-        raise NotFound
+def renew_code(session: Session, slug: str, now: datetime, *, vouched: bool = True) -> str:
+    """Another code, when the first was lost, has expired, or was used by a stranger, who then waits no longer.
+
+    Raises `NotFound`, or `TownJoined`: then it is too late for one.
+    """
+    town = find_town(session, slug)
     if town.joined_at is not None:
         raise TownJoined
-    return _give_code(town, now)
+    return _give_code(town, now, vouched=vouched)
 
 
-def readmit_town(session: Session, slug: str, now: datetime) -> str:
-    """A code with which a town that lost its node joins anew, under another key.
+def readmit_town(session: Session, slug: str, now: datetime, *, vouched: bool = True) -> str:
+    """A code with which a town that lost its node, or had left, joins anew, under another key.
 
     The old key counts until it does. Raises `NotFound`.
     """
-    town = session.get(Town, slug)
+    town = find_town(session, slug)
+    town.anew = town.joined_at is not None
+    return _give_code(town, now, vouched=vouched)
+
+
+def find_town(session: Session, slug: str) -> Town:
+    """The town, locked until the transaction ends. Raises `NotFound`."""
+    town = session.get(Town, slug, with_for_update=True) if slug.isprintable() else None
     if town is None:
         raise NotFound
-    town.anew = town.joined_at is not None
-    return _give_code(town, now)
+    return town
 
 
-def _give_code(town: Town, now: datetime) -> str:
+def _give_code(town: Town, now: datetime, *, vouched: bool) -> str:
     code = _new_code()
-    town.code_hash, town.code_until = _hash(code), now + CODE_LASTS
+    town.code_hash, town.code_until, town.vouched = _hash(code), now + CODE_LASTS, vouched
+    town.asked_at = town.asked_key = None
     return code
 
 
 def join_town(session: Session, code: str, public_key: str, proof: str, now: datetime) -> Town:
-    """A node shows its code and proves its key. Raises `CodeUnknown`."""
+    """A node shows its code and proves its key; then it waits, or is let in. Raises `CodeUnknown`."""
     town = session.query(Town).filter_by(code_hash=_hash(code)).with_for_update().one_or_none()
     try:
         public, signature = from_text(public_key, 32), from_text(proof, 64)
@@ -138,26 +182,66 @@ def join_town(session: Session, code: str, public_key: str, proof: str, now: dat
         raise CodeUnknown from None
     if town is None or not verified(public, signature, PROOF, _plain(code).encode() + public):
         raise CodeUnknown
-    was_in = town.joined_at is not None
-    admitted = town.admit(public, now)
-    if admitted is not None and was_in:
-        held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == town.slug)).first()
-        epoch, last = (held.epoch, held.seq) if held is not None and held.epoch else ("none", 0)
-        replace_keys(session, town.slug, public, epoch, last, now)
-        key = {"key_id": admitted.key_id, "public_key": admitted.public_key}
-        append(session, TownReadmitted(town=town.slug, name=town.name, **key, epoch=epoch, last=last))
-    elif admitted is not None:
-        pin_key(session, town.slug, public, now)
-        append(session, admitted)
+    town.ask(public, now)
+    if town.vouched and town.asking is not None:
+        _let_in(session, town, now)
     return town
 
 
+def let_in(session: Session, slug: str, key_id: str, now: datetime) -> None:
+    """The association compared the short name of the waiting key by telephone, and it is this one. Raises `NobodyWaits`."""
+    town = find_town(session, slug)
+    if town.asking is None or town.asking != key_id:
+        raise NobodyWaits
+    _let_in(session, town, now)
+
+
+def _let_in(session: Session, town: Town, now: datetime) -> None:
+    """From here on the key counts, and the others hear of it."""
+    was_in = town.joined_at is not None
+    admitted = town.admit(now)
+    public = from_text(admitted.public_key, 32)
+    if was_in:
+        epoch, last = held_place(session, town.slug)
+        replace_keys(session, town.slug, public, epoch, last, now)
+        key = {"key_id": admitted.key_id, "public_key": admitted.public_key}
+        append(session, TownReadmitted(town=town.slug, name=town.name, **key, epoch=epoch, last=last))
+    else:
+        pin_key(session, town.slug, public, now)
+        append(session, admitted)
+
+
+def held_place(session: Session, slug: str) -> tuple[str, int]:
+    """The last place that is held of a town's log; locked, so that nothing comes in beyond it while its key changes."""
+    held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == slug).with_for_update()).first()
+    return (held.epoch, held.seq) if held is not None and held.epoch else ("none", 0)
+
+
+def waits_with(session: Session, slug: str, says: bytes, signature: bytes, context: bytes) -> bool:
+    """Whether these bytes are signed with the key that waits at this town's door: that node may know that it waits."""
+    town = session.get(Town, slug) if slug.isprintable() else None
+    return town is not None and town.asking is not None and verified(from_text(town.asked_key, 32), signature, context, says)
+
+
 def retell_towns(session: Session, today: date) -> Iterator[Event]:
-    """Every town that joined, with the key that counts now; how the association tells everything again."""
+    """Every town that joined, with the key that counts now, or with its last one and where that ended.
+
+    So the association tells everything again.
+    """
+    ended = {row.town: row for row in session.execute(select(pin).where(pin.c.ends_epoch.is_not(None)).order_by(pin.c.pinned_at))}
     pins = read_pins(session, session.scalars(select(Town.slug)).all())
     for town in session.scalars(select(Town).where(Town.joined_at.is_not(None)).order_by(Town.slug)):
-        for public in pins.keys_of(town.slug):
-            yield TownAdmitted(town=town.slug, name=town.name, key_id=key_id_of(public), public_key=to_text(public))
+        keys = pins.keys_of(town.slug)
+        for public in keys:
+            yield _admitted(town, public)
+        if not keys and town.slug in ended:
+            last = ended[town.slug]
+            yield _admitted(town, bytes(last.public_key))
+            yield KeyRevoked(town=town.slug, key_id=last.key_id, epoch=last.ends_epoch, last=last.ends_seq)
+
+
+def _admitted(town: Town, public: bytes) -> TownAdmitted:
+    return TownAdmitted(town=town.slug, name=town.name, key_id=key_id_of(public), public_key=to_text(public))
 
 
 def found_association(session: Session) -> None:

@@ -14,6 +14,7 @@ from services.hub.initiatives.projection import NationalInitiative
 from services.hub.lessons.projection import NationalLesson
 from services.hub.meetings.projection import NationalMeeting
 from services.hub.towns.projection import NationalCircle, NationalCount, NationalTown, town_names, version
+from services.hub.towns.sync import left_towns
 from shared import atlas
 from shared.events import INITIATIVE_KINDS, PHASES, Place
 from shared.finding import Tally, asked, count, find, here, paged
@@ -187,7 +188,10 @@ def index() -> Any:
             name: dict(session.execute(select(model.town, func.count()).group_by(model.town)).all())
             for name, model in (("initiatives", NationalInitiative), ("lessons", NationalLesson))
         }
-    return render("towns/index.html", towns=towns, amounts=amounts)
+        left = left_towns(session)
+    # A town that left without a trace is no longer shown; one whose lessons stay is.
+    shown = [row for row in towns if row[0].town not in left or row[1] or any(of.get(row[0].town) for of in amounts.values())]
+    return render("towns/index.html", towns=shown, amounts=amounts, left=left)
 
 
 @pages.get("/<slug>")
@@ -200,6 +204,7 @@ def show(slug: str) -> Any:
         lessons = select(NationalLesson).where(NationalLesson.town == slug).order_by(NationalLesson.shared_on.desc())
         initiatives = select(NationalInitiative).where(NationalInitiative.town == slug).order_by(NationalInitiative.name)
         values = {
+            "left": left_towns(session).get(slug),
             "initiatives": session.scalars(initiatives.limit(IN_THE_LIST)).all(),
             "coming": session.scalars(meetings.where(*coming).order_by(NationalMeeting.day).limit(3)).all(),
             "held": session.scalars(

@@ -1,1 +1,4 @@
-"""Today: what comes next, and what to do first."""
+"""What is about the whole node: today, how it stands with the association, how a circle begins and leaves.
+
+Read `sync` first, then `alarm`, `erasures`, `setup` and `leaving`; `pages` and `doors` show them.
+"""

@@ -14,13 +14,14 @@ from services.town_node.lessons.restore import lessons
 from services.town_node.meetings.restore import meetings
 from shared.events import Redacted
 from shared.language import HERE
-from shared.restore import Slice
+from shared.restore import Slice, settle_conflict
 
 SLICES: Sequence[Slice] = (circle, initiatives, meetings, lessons)
 
 
 def forget(session: Session, subject: str, now: datetime) -> None:
-    """Take a subject out of the circle's own tables, with all that hangs on it."""
+    """Take a subject out of the circle's own tables, with all that hangs on it, and with the version that was not taken."""
+    settle_conflict(session, subject)
     for each in SLICES:
         if Redacted in each.handlers:
             each.handlers[Redacted](session, Redacted(redacts=subject), now.astimezone(HERE).date())

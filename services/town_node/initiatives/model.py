@@ -44,6 +44,11 @@ SHOWN = {None, "exact", "neighbourhood"}
 """With which `place_shown` others are told where it is."""
 
 
+def shown_place_name(place_name: str | None, place_shown: str | None) -> str:
+    """What others read at Place: a street would tell what a hidden place does not."""
+    return "" if place_shown == "hidden" else place_name or ""
+
+
 class Initiative(Base):
     """A garden or other green project, in whatever phase (R1)."""
 
@@ -83,10 +88,6 @@ class Initiative(Base):
         """The place as the circle knows it: for members only."""
         return place_of(self.latitude, self.longitude)
 
-    def has_place(self, *, inside: bool) -> bool:
-        """Whether who looks is told a place: `inside` are the circle's members."""
-        return self.latitude is not None and self.longitude is not None and (inside or self.place_shown in SHOWN)
-
     @property
     def shown_place(self) -> Place | None:
         """The place as the initiative wishes to show it to everybody else, this town's own public pages included."""
@@ -96,8 +97,7 @@ class Initiative(Base):
 
     @property
     def shown_place_name(self) -> str:
-        """A street would tell what a hidden place does not."""
-        return "" if self.place_shown == "hidden" else self.place_name or ""
+        return shown_place_name(self.place_name, self.place_shown)
 
     def register(self, phase: str, since: date, today: date) -> InitiativeRegistered:
         self._step(phase, since, today)

@@ -41,5 +41,10 @@ def put_back_cancellation(session: Session, happened: MeetingCancelled, today: d
 
 @meetings.put_back(Redacted)
 def forget_meeting(session: Session, happened: Redacted, today: date) -> None:
-    for table, column in ((RoundEntry, RoundEntry.meeting), (Attendance, Attendance.meeting), (Meeting, Meeting.code)):
+    for table, column in (
+        (RoundEntry, RoundEntry.meeting),
+        (RoundEntry, RoundEntry.initiative),  # what an initiative told is about it
+        (Attendance, Attendance.meeting),
+        (Meeting, Meeting.code),
+    ):
         session.execute(delete(table).where(column == happened.redacts))

@@ -1,0 +1,156 @@
+"""The first run of a node: nobody gets in without the setup code, and a circle begins alone or joins at once."""
+
+import re
+
+import pytest
+import urllib3
+
+from services.town_node.app import create_app
+from services.town_node.circle.membership import join_association, membership
+from services.town_node.circle.model import Circle, Member
+from services.town_node.config import Settings
+from services.town_node.home.setup import setup_code
+from services.town_node.home.slices import SLICES
+from shared.db import Base, Database
+from shared.keys import KeyPair, to_text
+from tests.services import free_port
+from tests.town_node.conftest import NOW, Reader
+
+FIRST = {"name": "Roos Zonnebloem", "email": "Roos@Example.org", "language": "en", "circle": "Kring Urk", "town": "Urk"}
+
+
+@pytest.fixture
+def blank(tmp_path):
+    """A node that is new: tables, and nobody."""
+    settings = Settings(state=tmp_path)
+    database = Database(settings.database_url)
+    Base.metadata.create_all(database.engine)
+    database.close()
+    app = create_app(settings)
+    app.extensions["site"].clock = lambda: NOW
+    yield app
+    app.extensions["site"].database.close()
+
+
+@pytest.fixture
+def code(blank, tmp_path):
+    with blank.extensions["site"].database.reading() as session:
+        return setup_code(Settings(state=tmp_path), session)
+
+
+def begin(reader, code, **more):
+    """Fill in the first page, and press the button that it leads to."""
+    link = reader.send("/membership/begin", code=code, **FIRST | more)
+    return reader.send(link, page=link)
+
+
+@pytest.fixture
+def begun(blank, code):
+    reader = Reader(blank)
+    begin(reader, code)
+    return reader
+
+
+def test_a_new_node_leads_to_its_first_page_and_lets_nobody_in_without_the_code(blank, code, tmp_path):
+    stranger = Reader(blank)
+    assert stranger.client.get("/").headers["Location"] == "/membership/begin"
+    for wrong in ("", "AAAAA-BBBBB-CCCCC-DDDDD", code[:-1], "²"):
+        page = stranger.send("/membership/begin", 422, code=wrong, **FIRST)
+        assert 'id="code-error"' in page
+        assert 'value="Kring Urk"' in page, "what was typed comes back"
+    with blank.extensions["site"].database.reading() as session:
+        assert session.query(Member).count() == 0
+    assert (tmp_path / "setup.code").stat().st_mode & 0o077 == 0
+
+
+def test_the_code_works_once_and_only_while_there_is_nobody(blank, code, tmp_path):
+    reader = Reader(blank)
+    assert begin(reader, code.lower().replace("-", " ")).startswith("/membership/join")
+    assert "Roos Zonnebloem" in reader.get("/circle/people")
+    assert "Kring Urk" in reader.get("/")
+    assert not (tmp_path / "setup.code").exists()
+    stranger = Reader(blank)
+    stranger.get("/membership/begin", 409)
+    with blank.extensions["site"].database.reading() as session, pytest.raises(Exception, match="has its people already"):
+        setup_code(Settings(state=tmp_path), session)
+
+
+def test_before_a_code_was_asked_for_none_works(blank):
+    for nothing in (" ", "-", "x"):
+        assert 'id="code-error"' in Reader(blank).send("/membership/begin", 422, code=nothing, **FIRST)
+
+
+def test_a_circle_begins_alone_and_everything_works(begun):
+    assert "not part of the association yet" in begun.get("/")
+    for path in ("/sync", "/erasures", "/membership", "/membership/sheet", "/membership/leave", "/membership/join"):
+        begun.get(path)
+    assert begun.send(
+        "/lessons/new", title="Alleen", body="Ook goed.", kind="tip", theme="water", phase="", initiative="", meeting=""
+    )
+
+
+def test_a_hub_that_does_not_answer_is_said_beside_its_field(begun):
+    address = f"http://127.0.0.1:{free_port()}"
+    page = begun.send("/membership/join", 422, hub=address, code="AAAAA-BBBBB-CCCCC-DDDDD")
+    assert 'id="hub-error"' in page
+    assert address in page
+    page = begun.send("/membership/join", 422, hub="not an address", code="AAAAA")
+    assert "no web address" in page
+
+
+class Answered:
+    """What the hub says to a joining call."""
+
+    def __init__(self, status, **told):
+        import orjson
+
+        self.status, self.data = status, orjson.dumps(told)
+
+
+def test_a_code_that_the_association_refuses_is_said_beside_its_field(begun, monkeypatch):
+    monkeypatch.setattr(urllib3, "request", lambda *_words, **_more: Answered(403))
+    page = begun.send("/membership/join", 422, hub="koepel.example.org", code="AAAAA")
+    assert 'id="code-error"' in page
+    assert "hub-error" not in page
+
+
+def test_joining_from_the_page_tells_everything_and_shows_the_key_to_compare(blank, begun, monkeypatch):
+    asked = []
+
+    def answer(_method, url, **more):
+        asked.append((url, more["json"]["public_key"]))
+        return Answered(
+            200,
+            town="urk",
+            name="Urk",
+            association="Koepel",
+            hub_key=to_text(KeyPair.of(b"h" * 32).public),
+            bus="sqlite:///x",
+            anew=False,
+        )
+
+    monkeypatch.setattr(urllib3, "request", answer)
+    begun.send(
+        "/lessons/new", title="Van voor het begin", body="Zo.", kind="tip", theme="water", phase="", initiative="", meeting=""
+    )
+    assert begun.send("/membership/join", hub="koepel.example.org/", code="AAAAA") == "/membership"
+    assert asked[0][0] == "https://koepel.example.org/federation/v1/join"
+    page = begun.get("/membership")
+    assert re.search(r"[0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4}", page)
+    assert "Kenniskring Urk" in page, "the site is called after its town now"
+    assert begun.client.get("/membership/join").headers["Location"] == "/membership"
+    assert "has not answered yet" in begun.get("/sync")
+    assert "lessons (1)" in begun.get("/sync")
+    assert begun.send("/lessons/new", title="Erna", body="Zo.", kind="tip", theme="water", phase="", initiative="", meeting="")
+    assert "lessons (2)" in begun.get("/sync")
+
+
+def test_a_town_that_lost_everything_lets_its_first_person_in_before_it_joins_anew(blank, begun, monkeypatch, tmp_path):
+    told = {"town": "urk", "name": "Urk", "association": "Koepel", "hub_key": to_text(KeyPair.of(b"h" * 32).public), "bus": "x"}
+    monkeypatch.setattr(urllib3, "request", lambda *_words, **_more: Answered(200, **told, anew=True))
+    database = blank.extensions["site"].database
+    join_association(Settings(state=tmp_path), database, "http://hub", "CODE", SLICES)
+    with database.reading() as session:
+        assert membership(session).town == "urk"
+        assert session.query(Circle).count() == 1
+    assert "joined anew after its data were lost" in begun.get("/sync")
