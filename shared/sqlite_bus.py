@@ -75,6 +75,7 @@ class Channel(virtual.Channel):
         self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA secure_delete=ON")
         if self._db.execute("SELECT count(*) FROM sqlite_master WHERE name='message'").fetchone()[0] == 0:
             self._db.executescript(SCHEMA)
         self._file = path.stat().st_ino
@@ -171,7 +172,10 @@ class Channel(virtual.Channel):
             self.basic_ack(delivery_tag)
 
     def _size(self, queue: str) -> int:
-        return int(self._db.execute("SELECT count(*) FROM message WHERE queue=? AND owner IS NULL", (queue,)).fetchone()[0])
+        waiting = int(self._db.execute("SELECT count(*) FROM message WHERE queue=? AND owner IS NULL", (queue,)).fetchone()[0])
+        if not waiting:  # what was carried may have been erased since: let it not linger in the file's log
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return waiting
 
     def _purge(self, queue: str) -> int:
         return self._db.execute("DELETE FROM message WHERE queue=?", (queue,)).rowcount

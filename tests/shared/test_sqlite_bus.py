@@ -121,3 +121,13 @@ def test_a_file_that_was_deleted_is_an_error_on_both_sides_and_the_next_one_is_u
     assert [body_of(message) for message in take(deliveries, 1)] == [b"after"]
     deliveries.close()
     publisher.close()
+
+
+def test_what_was_acknowledged_does_not_linger_in_the_files(bus):
+    """Something that was carried may be erased later; then the courier must not be the one who still knows it (I18)."""
+    deliveries = Deliveries(f"sqlite:///{bus}")
+    publish(bus, b"a word that will be erased " * 50)
+    deliveries.ack(take(deliveries, 1))
+    assert deliveries.is_empty()
+    assert not [file for file in bus.parent.glob("bus.db*") if file.is_file() and b"will be erased" in file.read_bytes()]
+    deliveries.close()
