@@ -220,9 +220,10 @@ def dronten(session: Session, today: date) -> None:
 
 
 def share(session: Session, lessons: Any, today: date) -> None:
-    """Share these lessons."""
-    for title, kind, theme, phase, body in lessons:
-        share_lesson(session, None, today=today, title=title, kind=kind, theme=theme, phase=phase, body=body)
+    """Share these lessons, one a month, so that what somebody shares now is the newest."""
+    for months, (title, kind, theme, phase, body) in enumerate(lessons, 1):
+        day = today - timedelta(days=30 * months)
+        share_lesson(session, None, today=day, title=title, kind=kind, theme=theme, phase=phase, body=body)
 
 
 def main() -> None:

@@ -351,6 +351,23 @@ def test_whatever_a_hub_answers_to_a_head_call_rolls_no_node_back(hub, towns, no
         lie_to_it(raw)
 
 
+def test_an_answer_of_another_or_to_another_call_is_not_believed(hub, node):
+    hub_key, author, nonce = hub.author.key, node.info["author"], "n" * 32
+    said = {name: "" for name in ("status", "feed_id", "challenge", "header", "signature", "trouble")}
+    answer = orjson.dumps(
+        said | {"status": "ok", "cursor": 3, "want_from": None, "feed_head": 0, "quiet": True, "everywhere": 3, "complaints": []}
+    )
+    stranger = KeyPair.of(bytes(32)).sign(heads.ANSWERS, nonce.encode() + answer)
+    another = hub_key.sign(heads.ANSWERS, b"m" * 32 + answer)
+    for signature in (stranger, another, bytes(64)):
+        with pytest.raises(heads.NotAuthentic):
+            heads.hear(node, author, answer, to_text(signature), nonce, hub_key.public, hub.clock())
+    with node.reading() as session:
+        assert session.execute(select(heads.received_head)).first() is None
+    true = hub_key.sign(heads.ANSWERS, nonce.encode() + answer)
+    assert heads.hear(node, author, answer, to_text(true), nonce, hub_key.public, hub.clock()).cursor == 3
+
+
 def test_whatever_a_feed_page_says_no_word_is_put_into_a_known_towns_mouth(hub, towns, node, truth):
     with hub.database.reading() as session:
         page = feed.read_page(session, "", 0, "")
