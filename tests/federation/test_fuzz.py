@@ -353,7 +353,7 @@ def test_whatever_a_hub_answers_to_a_head_call_rolls_no_node_back(hub, towns, no
 
 def test_an_answer_of_another_or_to_another_call_is_not_believed(hub, node):
     hub_key, author, nonce = hub.author.key, node.info["author"], "n" * 32
-    said = {name: "" for name in ("status", "feed_id", "challenge", "header", "signature", "trouble")}
+    said = dict.fromkeys(("status", "feed_id", "challenge", "header", "signature", "trouble"), "")
     answer = orjson.dumps(
         said | {"status": "ok", "cursor": 3, "want_from": None, "feed_head": 0, "quiet": True, "everywhere": 3, "complaints": []}
     )
