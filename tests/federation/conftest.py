@@ -21,6 +21,7 @@ from shared.keys import KeyPair, from_text, to_text
 from shared.pins import pin_key
 from shared.relay import Publish, relay_step
 from shared.serving import upgrade_tables
+from tests.federation.copies import World
 
 SIGNATURE = "Tuinkoepel-Signature"
 
@@ -243,3 +244,11 @@ def town(hub, tmp_path, clock):
     yield make
     for one in towns:
         one.database.close()
+
+
+@pytest.fixture
+def world():
+    """Two towns and a hub in memory, whose copies can be put back."""
+    made = World()
+    yield made
+    made.close()

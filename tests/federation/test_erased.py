@@ -5,9 +5,7 @@ from sqlalchemy import select
 from shared.erasure import redact
 from shared.events import Redacted
 from shared.inbox import erased, inbox
-from tests.federation.test_restored import agreed, image, put_back, settled, world
-
-__all__ = ["world"]
+from tests.federation.copies import agreed, image, put_back, settled
 
 
 def kept(database, town, subject):

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import delete, select
 
 from services.hub.forwarding import forwarded
@@ -15,18 +14,11 @@ from shared.keys import KeyPair, to_text
 from shared.pins import ROTATES, end_key, epoch_order, follow_key, pin_key, read_pins, replace_keys, rotation_proof
 from shared.projections import apply, projection_cursor
 from shared.restore import read_conflicts, set_back
-from tests.federation.test_restored import START, Node, World, agreed, image, put_back, put_image, settled, told_lesson
+from tests.federation.copies import START, Node, agreed, image, put_back, put_image, settled, told_lesson
 from tests.shared.worlds import lesson
 
 LOGS = (inbox, inbox_cursor, epoch_order, feed.feed, feed.feed_state, forwarded, told_lesson, projection_cursor)
 """What a hub loses that kept only its registry of towns and their keys."""
-
-
-@pytest.fixture
-def world():
-    made = World()
-    yield made
-    made.close()
 
 
 def chain(node, epoch: str, *happened) -> bytes:

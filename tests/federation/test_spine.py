@@ -1,10 +1,14 @@
 """A lesson travels: from a town's log over the courier into the national view, and down the feed to another town."""
 
+from dataclasses import replace
+
 import orjson
 from sqlalchemy import func, select
 
 from services.hub.worker import PROJECTIONS
-from shared import heads
+from shared import feed, heads
+from shared.envelope import pack
+from shared.eventlog import read_head, read_log
 from shared.inbox import accept_messages, inbox, inbox_cursor
 from shared.keys import KeyPair, to_text
 from shared.projections import rebuild
@@ -188,6 +192,41 @@ def test_rebuilding_gives_the_same_rows(hub, town):
         rebuild(session, PROJECTIONS)
     assert rows() == before
     assert len(before["national_lesson"]) == 19
+
+
+def test_who_read_another_feed_up_to_the_same_number_begins_again(hub, town):
+    """A hub that was put back gives a number a second time, to something else: only the chain shows it."""
+    almere, dronten = town("almere"), town("dronten")
+    almere.share("Vraag vroeg om water")
+    almere.relay()
+    hub.work()
+    dronten.pull()
+    with dronten.database.reading() as session:
+        feed_id, number, chain = feed.pull_cursor(session)
+    assert number
+    with hub.database.reading() as session:
+        assert feed.fits(session, feed_id, number, chain)
+        assert "again" not in orjson.loads(feed.read_page(session, feed_id, number, chain))
+        for another in ("", "00" * 32):
+            assert not feed.fits(session, feed_id, number, another)
+            assert orjson.loads(feed.read_page(session, feed_id, number, another))["again"]
+
+
+def test_what_only_its_neighbour_vouched_for_does_not_travel(hub, town):
+    """On the bus the last signature is enough for all; in the feed each entry stands alone."""
+    almere, dronten = town("almere"), town("dronten")
+    almere.share("Zonder eigen handtekening")
+    almere.share("Met")
+    with almere.database.reading() as session:
+        first, second = read_log(session, read_head(session).epoch, 0, 2)
+    hub.bus.put(pack([replace(first, signature=bytes(64)), second])[0])
+    hub.work()
+    assert stored(hub.database, "almere") == 2
+    with hub.database.reading() as session:
+        numbered = session.scalars(select(feed.feed.c.seq).where(feed.feed.c.town == "almere")).all()
+    assert numbered == [2]
+    dronten.pull()
+    assert stored(dronten.database, "almere") == 1
 
 
 def test_the_feed_is_for_towns_only(hub, town):
