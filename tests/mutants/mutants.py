@@ -1,0 +1,265 @@
+"""The mutants: what is taken away, where, and which tests are asked first.
+
+`first` holds runs of pytest, their words with | between; what they do not catch, the fast part of the suite has to.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A promise that is broken."""
+
+    name: str
+    file: str
+    changes: tuple[tuple[str, str], ...]
+    first: tuple[str, ...] = ()
+
+
+RESTORED = ("tests/federation/test_restored.py|-k|not TestRestored",)  # its stories; the state machine comes with the rest
+CONVERGENCE = ("tests/shared/test_convergence.py|-k|not TestFederation",)
+FUZZ = ("tests/federation/test_fuzz.py|-k|sqlite",)
+SPINE = ("tests/federation/test_spine.py|-k|embedded",)
+ENVELOPE = ("tests/shared/test_envelope.py",)
+
+
+def kill(words: str) -> tuple[str, ...]:
+    """The kill tests of one combination of parts."""
+    return (f"tests/kill/test_failpoints.py|-k|{words}",)
+
+
+MUTANTS = [
+    Mutant(
+        "no head exchange: the hub never asks for a repeat",
+        "shared/heads.py",
+        (("    return cursor + 1 if (busy or 0) < REPEATS_MAX else None\n", "    return None\n"),),
+        SPINE,
+    ),
+    Mutant(
+        "no salt: a body's hash without it",
+        "shared/envelope.py",
+        (("hashlib.sha256(salt + body).digest()", "hashlib.sha256(body).digest()"),),
+        ENVELOPE,
+    ),
+    Mutant(
+        "no salt: the same one every time",
+        "shared/eventlog.py",
+        (("        salt=author.randomness(SALT_LENGTH),\n", "        salt=bytes(SALT_LENGTH),\n"),),
+        ENVELOPE,
+    ),
+    Mutant(
+        "no fork check",
+        "shared/inbox.py",
+        (
+            (
+                "    return any(stored.get(place) != entry.hash for place, entry in zip(places, old, strict=True))\n",
+                "    return False\n",
+            ),
+        ),
+        ENVELOPE,
+    ),
+    Mutant(
+        "no signature check",
+        "shared/envelope.py",
+        (("    return verified(public, entry.signature, SIGNS_EVENT, entry.hash)\n", "    return True\n"),),
+        ENVELOPE,
+    ),
+    Mutant(
+        "ack before commit",
+        "services/hub/worker.py",
+        (
+            (
+                "        ingest(database, [body_of(message) for message in messages])\n        deliveries.ack(messages)\n",
+                "        deliveries.ack(messages)\n        ingest(database, [body_of(message) for message in messages])\n",
+            ),
+        ),
+        kill("sqlite-sqlite_bus-hub-worker-hub.accepted"),
+    ),
+    Mutant(
+        "position before confirm",
+        "shared/relay.py",
+        (
+            ('    publish(message)\n    failpoint("relay.published")\n', ""),
+            (
+                '    failpoint("relay.moved")\n',
+                '    publish(message)\n    failpoint("relay.published")\n    failpoint("relay.moved")\n',
+            ),
+        ),
+        CONVERGENCE,
+    ),
+    Mutant(
+        "no chain check within a message",
+        "shared/envelope.py",
+        (("        if here.prevhash != before.hash:\n", "        if False:\n"),),
+        ENVELOPE,
+    ),
+    Mutant(
+        "no chain check between messages",
+        "shared/inbox.py",
+        (('    if fresh[0].says.prevhash != bytes(cursor["hash"]):\n', "    if False:\n"),),
+        ENVELOPE,
+    ),
+    Mutant(
+        "no body check: any body under a signed header",
+        "shared/envelope.py",
+        (("        if _payload_hash(salt, body) != says.payloadhash:\n", "        if False:\n"),),
+        ENVELOPE,
+    ),
+    Mutant(
+        "a gap is passed over",
+        "shared/inbox.py",
+        (("    if first > known + 1:\n", "    if False:\n"),),
+        CONVERGENCE,
+    ),
+    Mutant(
+        "dedupe off",
+        "shared/inbox.py",
+        (("    fresh = message.entries[len(old) :]\n", "    fresh = list(message.entries)\n"),),
+        CONVERGENCE,
+    ),
+    Mutant(
+        "erased bodies accepted",
+        "shared/inbox.py",
+        (
+            (
+                "kept = not ({(says.town, says.subject), (EVERYWHERE, says.subject)} & self.erased) or says.type in _EXEMPT\n",
+                "kept = True\n",
+            ),
+        ),
+        RESTORED,
+    ),
+    Mutant(
+        "ended key accepted",
+        "shared/pins.py",
+        (("        if found.ends is None or (found.ends[0] == epoch and seq <= found.ends[1]):\n", "        if True:\n"),),
+        RESTORED,
+    ),
+    Mutant(
+        "a rotation needs no proof",
+        "shared/pins.py",
+        (
+            (
+                "    return public if happened.key_id == key_id_of(public) and verified(public, proof, ROTATES, place) else None\n",
+                "    return public if place and proof else None\n",
+            ),
+        ),
+        RESTORED,
+    ),
+    Mutant(
+        "an epoch is shown before it is settled",
+        "shared/projections.py",
+        (("        .where(epoch_order.c.settled.is_not(None))\n        .group_by", "        .group_by"),),
+        RESTORED,
+    ),
+    Mutant(
+        "the sidecar's contradiction ignored",
+        "shared/restore.py",
+        (('    return known is None or known.hex() != said["hash"]\n', "    return False\n"),),
+        RESTORED,
+    ),
+    Mutant(
+        "a lying hub is believed: no signature on what it shows",
+        "shared/restore.py",
+        (("    return key is not None and signed_by(entry, key)\n", "    return True\n"),),
+        FUZZ,
+    ),
+    Mutant(
+        "a tail without a signature is put back",
+        "shared/restore.py",
+        (("    if entries and not any(signed_by(entries[-1], key) for key in keys):\n", "    if False:\n"),),
+        FUZZ,
+    ),
+    Mutant(
+        "the answer's signature is not looked at",
+        "shared/heads.py",
+        (
+            (
+                "    if len(body) > ANSWER_MAX or not _signed(hub_key, signature, ANSWERS, nonce.encode() + body):\n",
+                "    if len(body) > ANSWER_MAX:\n",
+            ),
+        ),
+        FUZZ,
+    ),
+    Mutant(
+        "an old call counts as a fresh one",
+        "shared/heads.py",
+        (("bool(before.challenge) and before.challenge == call.challenge\n", "bool(before.challenge)\n"),),
+        SPINE,
+    ),
+    Mutant(
+        "two copies are not noticed",
+        "shared/heads.py",
+        (("        if call.instance in earlier:\n", "        if False:\n"),),
+        RESTORED,
+    ),
+    Mutant(
+        "every town sends again while the hub's worker is off",
+        "shared/heads.py",
+        (("(call.epoch, call.sent) and _was_empty_since(session, before)\n", "(call.epoch, call.sent)\n"),),
+        SPINE,
+    ),
+    Mutant(
+        "a second new epoch within a day",
+        "shared/inbox.py",
+        (("store.now - begun.opened_at < EPOCH_LEAST", "store.now < begun.opened_at"),),
+        RESTORED,
+    ),
+    Mutant(
+        "feed chain unchecked",
+        "shared/feed.py",
+        (("    return held is not None and bytes(held).hex() == chain\n", "    return held is not None\n"),),
+        SPINE,
+    ),
+    Mutant(
+        "quarantine without a cap",
+        "shared/quarantine.py",
+        (("or held[2] >= HOURLY_MAX:\n", "or False:\n"),),
+        RESTORED,
+    ),
+    Mutant(
+        "forwarded without a look at the signature",
+        "services/hub/forwarding.py",
+        (("    if key is not None and signed_by(entry, key):\n", "    if True:\n"),),
+        SPINE,
+    ),
+    Mutant(
+        "a stall skips what failed",
+        "shared/projections.py",
+        (
+            (
+                'stalled = {"stalled_at": place, "reason": f"{type(error).__name__}: {error}"[:500]}\n            break\n',
+                "pass\n",
+            ),
+        ),
+        CONVERGENCE,
+    ),
+    Mutant(
+        "writers without a lock (SQLite)",
+        "shared/db.py",
+        (('else "BEGIN IMMEDIATE")', 'else "BEGIN")'),),
+        ("tests/shared/test_eventlog.py|-k|sqlite",),
+    ),
+    Mutant(
+        "writers without a lock (PostgreSQL)",
+        "shared/eventlog.py",
+        (
+            (
+                "    row = session.execute(_head_query().with_for_update()).first()\n",
+                "    row = session.execute(_head_query()).first()\n",
+            ),
+        ),
+        ("tests/shared/test_eventlog.py|-k|postgresql",),
+    ),
+    Mutant(
+        "a message to no queue counts as delivered",
+        "shared/sqlite_bus.py",
+        (("            raise Unroutable(msg)\n", "            return []\n"),),
+        ("tests/shared/test_sqlite_bus.py",),
+    ),
+    Mutant(
+        "a node that was put back publishes at once",
+        "services/town_node/worker.py",
+        (('                if answer.status == "ok" and not calling.is_set_back()', '                if answer.status == "ok"'),),
+        kill("postgresql-sqlite_bus and put-back-and-written-to"),
+    ),
+]
