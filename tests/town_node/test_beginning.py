@@ -9,7 +9,7 @@ from services.town_node.app import create_app
 from services.town_node.circle.membership import join_association, membership
 from services.town_node.circle.model import Circle, Member
 from services.town_node.config import Settings
-from services.town_node.home.setup import setup_code
+from services.town_node.home.setup import BegunAlready, setup_code
 from services.town_node.home.slices import SLICES
 from shared.db import Base, Database
 from shared.keys import KeyPair, to_text
@@ -71,7 +71,7 @@ def test_the_code_works_once_and_only_while_there_is_nobody(blank, code, tmp_pat
     assert not (tmp_path / "setup.code").exists()
     stranger = Reader(blank)
     stranger.get("/membership/begin", 409)
-    with blank.extensions["site"].database.reading() as session, pytest.raises(Exception, match="has its people already"):
+    with blank.extensions["site"].database.reading() as session, pytest.raises(BegunAlready):
         setup_code(Settings(state=tmp_path), session)
 
 

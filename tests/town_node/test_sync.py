@@ -14,7 +14,7 @@ from services.town_node.circle.model import Member
 from services.town_node.config import Settings
 from services.town_node.home.alarm import outage, watch
 from services.town_node.home.erasures import erase_again
-from services.town_node.home.leaving import say_goodbye
+from services.town_node.home.leaving import LeftAlready, say_goodbye
 from services.town_node.lessons.actions import revise_lesson, share_lesson
 from services.town_node.meetings.model import RoundEntry
 from shared.db import upsert
@@ -455,5 +455,5 @@ def test_a_circle_that_leaves_says_what_the_library_keeps(database, facilitator,
     answered()
     assert "has heard it" in facilitator.get("/membership/leave")
     assert "has left the association" in foot(member.get("/"))
-    with database.transaction() as session, pytest.raises(Exception, match="left the association already"):
+    with database.transaction() as session, pytest.raises(LeftAlready):
         say_goodbye(session, NOW, erase=False)
