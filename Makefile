@@ -21,7 +21,7 @@ bench: dev-env ## Measure speed, as ratios beside the raw limits (three minutes 
 	@deploy/test_needs.sh postgresql rabbitmq-server
 	@$(BIN)/python -m tests.benchmarks $(SUBJECTS)
 
-mutants: dev-env ## Break the code on purpose, one promise at a time: which test notices? (ten minutes; MUTANTS="fork salt" for some)
+mutants: dev-env ## Break the code on purpose, one promise at a time: which test notices? (five minutes; MUTANTS="fork salt" for some)
 	@deploy/test_needs.sh postgresql rabbitmq-server
 	@$(BIN)/python -m tests.mutants $(MUTANTS)
 

@@ -16,7 +16,7 @@ class Mutant:
     first: tuple[str, ...] = ()
 
 
-RESTORED = ("tests/federation/test_restored.py|-k|not TestRestored",)  # its stories; the state machine comes with the rest
+RESTORED = ("tests/federation/test_comebacks.py|tests/federation/test_hostile.py",)
 CONVERGENCE = ("tests/shared/test_convergence.py|-k|not TestFederation",)
 FUZZ = ("tests/federation/test_fuzz.py|-k|sqlite",)
 SPINE = ("tests/federation/test_spine.py|-k|embedded",)
@@ -259,7 +259,10 @@ MUTANTS = [
     Mutant(
         "a node that was put back publishes at once",
         "services/town_node/worker.py",
-        (('                if answer.status == "ok" and not calling.is_set_back()', '                if answer.status == "ok"'),),
+        (
+            ("between.may_send.is_set() and set_back(session) is None\n", "between.may_send.is_set()\n"),
+            ('                if answer.status == "ok" and not calling.is_set_back()', '                if answer.status == "ok"'),
+        ),
         kill("postgresql-sqlite_bus and put-back-and-written-to"),
     ),
 ]
