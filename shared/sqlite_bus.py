@@ -7,7 +7,8 @@ kombu's own brokerless transports each lost every message that a killed consumer
 - exchanges, queues and bindings live in the file, so a publisher knows what the consumer declared;
 - a delivery sets the row's owner, and only the **ack deletes** it;
 - a queue's consumer holds a file lock, which the kernel drops when it dies; the next one takes the lock and clears dead owners;
-- a file that was deleted under it is an error, so that both sides open the next one.
+- a file that was deleted under it is an error, so that both sides open the next one;
+- a file that is full, because the hub's worker has been off for a year, takes no more (`Full`): the disk is everybody's (I19).
 
 It speaks as much AMQP as `bus.py` asks for: durable topic exchanges, manual acks (`multiple` too), prefetch, passive declaration.
 """
@@ -29,6 +30,8 @@ from shared.doorbell import Doorbell
 
 LOOK_EVERY = 0.25
 """Seconds between looks when no doorbell rings."""
+BYTES_MAX = 256 * 2**20
+"""Bytes of what waits and is not acknowledged yet; about 200,000 events. RabbitMQ's queues have such a limit too (`routes.py`)."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS exchange (name TEXT PRIMARY KEY, type TEXT NOT NULL);
@@ -45,6 +48,10 @@ CREATE INDEX IF NOT EXISTS message_waiting ON message (queue, owner, id);
 
 class Unroutable(ChannelError):
     """No queue is bound for this routing key: the message would have vanished."""
+
+
+class Full(ChannelError):
+    """As much waits as may wait: the towns keep the rest in their logs, and try again."""
 
 
 class SecondConsumer(ChannelError):
@@ -128,8 +135,18 @@ class Channel(virtual.Channel):
         body = message.pop("body")
         body = body.encode() if isinstance(body, str) else body
         self._must_be_there()
+        self._must_have_room(len(body))
         self._db.execute("INSERT INTO message (queue, about, body) VALUES (?, ?, ?)", (queue, json.dumps(message), body))
         self.connection.bell(queue).ring()
+
+    def _must_have_room(self, more: int) -> None:
+        """By the pages in use, which SQLite counts in its header: summing up the messages would read them all."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count", "page_size")
+        )
+        if (pages - free) * size + more > BYTES_MAX:
+            msg = f"{self._path} holds {BYTES_MAX} bytes that the hub has not taken yet"
+            raise Full(msg)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         self._must_be_there()

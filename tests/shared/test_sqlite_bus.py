@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from shared import sqlite_bus
 from shared.bus import TROUBLE, Deliveries, Publisher, body_of
-from shared.sqlite_bus import SecondConsumer, Unroutable
+from shared.sqlite_bus import Full, SecondConsumer, Unroutable
 from tests.services import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,24 @@ def test_an_unroutable_message_raises_and_is_not_kept(bus):
     with pytest.raises(Unroutable):
         publish(bus, b"no binding any more")
     assert rows(bus) == []
+
+
+def test_a_full_file_takes_no_more_until_the_hub_has_taken_some(bus, monkeypatch):
+    monkeypatch.setattr(sqlite_bus, "BYTES_MAX", 200_000)
+    Deliveries(f"sqlite:///{bus}").close()
+    sent = [bytes([65 + number]) * 30_000 for number in range(20)]
+    with pytest.raises(Full) as refused:
+        publish(bus, *sent)
+    held = rows(bus)
+    assert 3 <= len(held) < 7
+    assert held == sent[: len(held)]
+    assert isinstance(refused.value, TROUBLE), "the relay waits, and tries again"
+    assert bus.stat().st_size <= 200_000
+    deliveries = Deliveries(f"sqlite:///{bus}")
+    deliveries.ack(take(deliveries, 2))
+    publish(bus, b"there is room again" + bytes(20_000))
+    assert len(rows(bus)) == len(held) - 1
+    deliveries.close()
 
 
 def test_only_an_ack_deletes_and_it_reaches_back_to_all_before_it(bus):
