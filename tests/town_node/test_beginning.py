@@ -1,9 +1,13 @@
 """The first run of a node: nobody gets in without the setup code, and a circle begins alone or joins at once."""
 
+import contextlib
+import itertools
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import orjson
 import pytest
-import urllib3
 
 from services.town_node.app import create_app
 from services.town_node.circle.membership import join_association, membership
@@ -94,47 +98,104 @@ def test_a_hub_that_does_not_answer_is_said_beside_its_field(begun):
     page = begun.send("/membership/join", 422, hub=address, code="AAAAA-BBBBB-CCCCC-DDDDD")
     assert 'id="hub-error"' in page
     assert address in page
+    page = begun.send("/membership/join", 422, hub="koepel.invalid/", code="AAAAA")
+    assert "does not answer at https://koepel.invalid." in page, "as people write addresses"
     page = begun.send("/membership/join", 422, hub="not an address", code="AAAAA")
     assert "no web address" in page
 
 
-class Answered:
-    """What the hub says to a joining call."""
-
-    def __init__(self, status, **told):
-        import orjson
-
-        self.status, self.data = status, orjson.dumps(told)
+WELCOME = {
+    "town": "urk", "name": "Urk", "association": "Koepel", "hub_key": to_text(KeyPair.of(b"h" * 32).public), "bus": "sqlite:///x",
+    "anew": False,
+}  # fmt: skip
 
 
-def test_a_code_that_the_association_refuses_is_said_beside_its_field(begun, monkeypatch):
-    monkeypatch.setattr(urllib3, "request", lambda *_words, **_more: Answered(403))
-    page = begun.send("/membership/join", 422, hub="koepel.example.org", code="AAAAA")
+class Answering(ThreadingHTTPServer):
+    """A server at a hub's place, which answers every joining call with these bytes."""
+
+    daemon_threads = True
+
+    def __init__(self, status, body):
+        self.asked = []
+
+        class Door(BaseHTTPRequestHandler):
+            def do_POST(self):  # the library's name
+                self.server.asked.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(status)
+                self.end_headers()
+                with contextlib.suppress(OSError):  # nobody has to listen to the end
+                    for part in body:
+                        self.wfile.write(part)
+
+            def log_message(self, *_words):
+                """Not here."""
+
+        super().__init__(("127.0.0.1", 0), Door)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def answering():
+    servers = []
+
+    def begin_one(status, body=b""):
+        said = orjson.dumps(body) if isinstance(body, dict) else body
+        servers.append(Answering(status, [said] if isinstance(said, bytes) else said))
+        return servers[-1]
+
+    yield begin_one
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_code_that_the_association_refuses_is_said_beside_its_field(begun, answering):
+    page = begun.send("/membership/join", 422, hub=answering(403).url, code="AAAAA")
     assert 'id="code-error"' in page
     assert "hub-error" not in page
 
 
-def test_joining_from_the_page_tells_everything_and_shows_the_key_to_compare(blank, begun, monkeypatch):
-    asked = []
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<!doctype html><title>Een tuin</title>",
+        b"[]",
+        b"\xff{}",
+        WELCOME | {"hub_key": "not a key"},
+        WELCOME | {"hub_key": to_text(b"short")},
+        WELCOME | {"hub_key": None},
+        WELCOME | {"town": "koepel"},
+        WELCOME | {"town": "../../etc"},
+        WELCOME | {"name": "x" * 161},
+        WELCOME | {"association": "two\nlines"},
+        WELCOME | {"bus": ["sqlite:///x"]},
+        WELCOME | {"anew": "no"},
+        {name: value for name, value in WELCOME.items() if name != "bus"},
+        itertools.repeat(b"[" * 65536),
+    ],
+    ids=str,
+)
+def test_whatever_answers_a_joining_call_is_said_beside_the_address_and_joins_nobody(blank, begun, answering, body):
+    page = begun.send("/membership/join", 422, hub=answering(200, body).url, code="AAAAA")
+    assert "is not the page of an association" in page
+    with blank.extensions["site"].database.reading() as session:
+        assert membership(session) is None
 
-    def answer(_method, url, **more):
-        asked.append((url, more["json"]["public_key"]))
-        return Answered(
-            200,
-            town="urk",
-            name="Urk",
-            association="Koepel",
-            hub_key=to_text(KeyPair.of(b"h" * 32).public),
-            bus="sqlite:///x",
-            anew=False,
-        )
 
-    monkeypatch.setattr(urllib3, "request", answer)
+def test_a_page_that_is_not_there_is_no_hub_and_a_tired_hub_is_asked_later(begun, answering):
+    assert "is not the page of an association" in begun.send("/membership/join", 422, hub=answering(404).url, code="AAAAA")
+    assert "does not answer" in begun.send("/membership/join", 422, hub=answering(503).url, code="AAAAA")
+
+
+def test_joining_from_the_page_tells_everything_and_shows_the_key_to_compare(begun, answering):
+    hub = answering(200, WELCOME)
     begun.send(
         "/lessons/new", title="Van voor het begin", body="Zo.", kind="tip", theme="water", phase="", initiative="", meeting=""
     )
-    assert begun.send("/membership/join", hub="koepel.example.org/", code="AAAAA") == "/membership"
-    assert asked[0][0] == "https://koepel.example.org/federation/v1/join"
+    assert begun.send("/membership/join", hub=hub.url + "/", code="AAAAA") == "/membership"
+    assert [path for path, _ in hub.asked] == ["/federation/v1/join"]
     page = begun.get("/membership")
     assert re.search(r"[0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4}", page)
     assert "Kenniskring Urk" in page, "the site is called after its town now"
@@ -145,11 +206,9 @@ def test_joining_from_the_page_tells_everything_and_shows_the_key_to_compare(bla
     assert "lessons (2)" in begun.get("/sync")
 
 
-def test_a_town_that_lost_everything_lets_its_first_person_in_before_it_joins_anew(blank, begun, monkeypatch, tmp_path):
-    told = {"town": "urk", "name": "Urk", "association": "Koepel", "hub_key": to_text(KeyPair.of(b"h" * 32).public), "bus": "x"}
-    monkeypatch.setattr(urllib3, "request", lambda *_words, **_more: Answered(200, **told, anew=True))
+def test_a_town_that_lost_everything_lets_its_first_person_in_before_it_joins_anew(blank, begun, answering, tmp_path):
     database = blank.extensions["site"].database
-    join_association(Settings(state=tmp_path), database, "http://hub", "CODE", SLICES)
+    join_association(Settings(state=tmp_path), database, answering(200, WELCOME | {"anew": True}).url, "CODE", SLICES)
     with database.reading() as session:
         assert membership(session).town == "urk"
         assert session.query(Circle).count() == 1

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from services.town_node.config import Settings, utc_now
 from shared.db import Base, Database
 from shared.doorbell import Doorbell
+from shared.envelope import is_name
 from shared.erasure import ErasureList
 from shared.eventlog import Author, append, change_key, lock_head, read_head
 from shared.heads import calling_keys
@@ -43,6 +44,12 @@ class HubAway(Refusal):
     """The hub does not answer."""
 
     status, text = 503, N_("The association does not answer at %(url)s. Is the address right? You can try again later.")
+
+
+class NoHub(Refusal):
+    """Something answers there, and not as a hub does."""
+
+    status, text = 502, N_("What answers at %(url)s is not the page of an association. Is the address right?")
 
 
 class CodeRefused(Refusal):
@@ -234,7 +241,7 @@ def erasures(settings: Settings) -> ErasureList:
 def join_association(
     settings: Settings, database: Database, hub_url: str, code: str, slices: Sequence[Slice], *, again: bool = False
 ) -> Membership:
-    """Join with a code, and begin the log with everything the circle has to tell. Raises `HubAway`, `CodeRefused` or
+    """Join with a code, and begin the log with everything the circle has to tell. Raises `HubAway`, `NoHub`, `CodeRefused` or
     `JoinedAlready`.
 
     A town that joins anew waits with that: its public state comes back from the association first (`shared/restore.py`).
@@ -277,15 +284,36 @@ def _call_hub(hub_url: str, code: str, key: KeyPair) -> dict[str, Any]:
         "proof": to_text(key.sign(PROOF, plain.encode() + key.public)),
     }
     try:
-        answer = urllib3.request("POST", f"{hub_url}/federation/v1/join", json=body, timeout=TIMEOUT, retries=False)
-        if answer.status == 403:  # HTTP's own number
-            raise CodeRefused
-        told = orjson.loads(answer.data)
-        if answer.status != 200 or not all(
-            isinstance(told.get(name), kind)
-            for name, kind in (("town", str), ("name", str), ("hub_key", str), ("bus", str), ("association", str), ("anew", bool))
-        ):  # HTTP's own number
-            raise HubAway(url=hub_url)
-    except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError, AttributeError) as error:
+        answer = urllib3.request(
+            "POST", f"{hub_url}/federation/v1/join", json=body, timeout=TIMEOUT, retries=False, preload_content=False
+        )
+        said = answer.read(_WELCOME_MAX)
+        answer.close()
+    except urllib3.exceptions.HTTPError as error:
         raise HubAway(url=hub_url) from error
-    return dict(told)
+    if answer.status == 403:  # HTTP's own number
+        raise CodeRefused
+    if answer.status in {429, 502, 503}:
+        raise HubAway(url=hub_url)
+    told = _welcome(said) if answer.status == 200 else None
+    if told is None:
+        raise NoHub(url=hub_url)
+    return told
+
+
+_WELCOME_MAX = 16_384
+"""Bytes of the longest answer to a joining call that is read."""
+_LONGEST = {"town": 40, "name": 160, "association": 160, "hub_key": 64, "bus": 500}
+"""Characters, as the columns hold them."""
+
+
+def _welcome(said: bytes) -> dict[str, Any] | None:
+    """What the association answers to a joining call; None when this is no such answer."""
+    try:
+        told = orjson.loads(said)
+        from_text(told["hub_key"], 32)
+        sound = type(told["anew"]) is bool and is_name(told["town"]) and told["town"] != KOEPEL
+        fits = all(0 < len(told[name]) <= longest and told[name].isprintable() for name, longest in _LONGEST.items())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return dict(told) if sound and fits else None

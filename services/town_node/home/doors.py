@@ -16,6 +16,7 @@ from services.town_node.circle.membership import (
     KEY,
     CodeRefused,
     HubAway,
+    NoHub,
     erasures,
     join_association,
     membership,
@@ -140,7 +141,7 @@ def join() -> Any:
     if form.validate_on_submit():
         try:
             joined = join_association(settings(), site().database, form.hub.data or "", form.code.data or "", SLICES)
-        except HubAway as refusal:
+        except (HubAway, NoHub) as refusal:
             form.hub.errors = [str(refusal.words)]
         except CodeRefused as refusal:
             form.code.errors = [str(refusal.words)]
