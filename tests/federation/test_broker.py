@@ -16,16 +16,19 @@ import pytest
 import urllib3
 from amqp.exceptions import AccessRefused, NotAllowed
 from kombu import Connection
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from services.hub.towns.broker import LIMITS
 from services.hub.towns.joining import Town, readmit_town
 from services.town_node.circle.membership import _call_hub, membership
 from shared import bus as bus_module
 from shared.bus import TROUBLE, Publisher
-from shared.eventlog import append
+from shared.envelope import pack
+from shared.eventlog import append, read_head, read_log
 from shared.events import LessonShared
+from shared.inbox import inbox_cursor
 from shared.keys import KeyPair
+from shared.quarantine import quarantine_count
 from shared.routes import EXCHANGE, INGEST, ingest_queues, key_of, partition_of, queue_of
 from tests.processes import World, utc_now
 from tests.services import Rabbit, clear, free_port, fresh_folder, wait_until
@@ -164,6 +167,41 @@ def test_a_town_publishes_under_its_own_key_by_tls_and_may_do_nothing_else(broke
     assert broker.ask("GET", "overview", f"almere:{password}").status == 401, "the management is not for towns"
     assert may_publish(address, "almere"), "nothing was changed by that"
     world.settle()
+
+
+def test_what_a_town_copies_to_anothers_key_is_taken_in_as_its_own_and_once(broker, worlds):
+    """RabbitMQ looks at a message's key, not at those in its CC header. That lets a copy onto another queue, and no further."""
+    world = worlds("almere", "dronten", BROKER_API=broker.api, INGEST_PARTITIONS="2")
+    world.start()
+    almere, dronten = world.towns.values()
+    for town in (almere, dronten):
+        share(town, 20)
+    world.settle()
+    before = world.national_log("dronten")
+    almere.stop("worker")
+    share(almere, 5, "Kopie")
+    copies = [packed(almere), packed(almere).replace(b'"town":"almere"', b'"town":"dronten"', 1)]
+    with broker.channel(address_of(almere)) as channel:
+        for raw in copies:
+            message = channel.prepare_message(raw, headers={"CC": [key_of("dronten")]}, properties={"delivery_mode": 2})
+            channel.basic_publish_confirm(message, EXCHANGE, key_of("almere"), confirm_timeout=10)
+    wait_until(lambda: world.national_log("almere") == almere.log(), "Almere's five, by whichever queue")
+    almere.start("worker")
+    share(dronten, 5, "Gewoon")
+    world.settle()
+    assert world.national_log("almere") == almere.log()
+    assert world.national_log("dronten") == dronten.log()
+    assert world.national_log("dronten")[: len(before)] == before
+    with world.hub.database.reading() as session:
+        frozen = select(inbox_cursor.c.town).where(inbox_cursor.c.frozen_at.is_not(None))
+        assert session.scalars(frozen).all() == []
+        assert session.scalar(select(func.sum(quarantine_count.c.times))) == 2, "the false one came by both queues"
+
+
+def packed(town) -> bytes:
+    """Its whole log in one message, as its relay would send it."""
+    with town.database.reading() as session:
+        return pack(read_log(session, read_head(session).epoch, 0, 10_000))[0]
 
 
 FORBIDDEN = [
