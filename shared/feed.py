@@ -132,18 +132,19 @@ def read_page(session: Session, feed_id: str, after: int, chain: str) -> bytes:
 
 
 def read_tail(session: Session, town: str, epoch: str, after: int) -> bytes:
-    """A town's own entries beyond a place, through to its later epochs, for a node that was put back.
+    """A town's own entries beyond a place, as far as they count, through to its later epochs, for a node that was put back.
 
     An empty epoch: from the first.
     """
-    order = select(epoch_order).where(epoch_order.c.town == town).order_by(epoch_order.c.number)
-    epochs = [row.epoch for row in session.execute(order)]
-    start = epochs.index(epoch) if epoch in epochs else 0
+    order = select(epoch_order.c.epoch, epoch_order.c.counts_to).where(epoch_order.c.town == town).order_by(epoch_order.c.number)
+    epochs = {row.epoch: row.counts_to for row in session.execute(order)}
+    start = list(epochs).index(epoch) if epoch in epochs else 0
     after = after if epoch in epochs else 0
-    for here in epochs[start:]:
+    for here, counts_to in list(epochs.items())[start:]:
+        upto = () if counts_to is None else (inbox.c.seq <= counts_to,)
         rows = session.execute(
             select(inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
-            .where(inbox.c.town == town, inbox.c.epoch == here, inbox.c.seq > after)
+            .where(inbox.c.town == town, inbox.c.epoch == here, inbox.c.seq > after, *upto)
             .order_by(inbox.c.seq)
             .limit(PAGE_MAX)
         )
@@ -183,7 +184,11 @@ def accept_page(session: Session, raw: bytes, own_town: str, now: datetime) -> i
         raise Malformed(msg)
     held_id, reached, chain = pull_cursor(session)
     before = reached
-    if page.get("again") is True or (held_id and page["id"] != held_id):
+    again = page.get("again") is True
+    if again and not before:
+        msg = "a feed that wants to be read from its beginning, and was"
+        raise Malformed(msg)
+    if again or (before and held_id and page["id"] != held_id):
         upsert(session, feed_cursor, [{"one": 1, "id": page["id"], "number": 0, "chain": ""}])
         return 1
     entries: list[Entry] = []

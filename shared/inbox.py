@@ -40,7 +40,6 @@ from shared.events import (
 from shared.keys import from_text
 from shared.observability import facts
 from shared.pins import (
-    end_key,
     epoch_order,
     follow_key,
     note_epoch,
@@ -48,6 +47,7 @@ from shared.pins import (
     proven,
     read_pins,
     replace_keys,
+    revoke_key,
     settle_epoch,
 )
 from shared.quarantine import erase_from_quarantine, quarantine_message
@@ -220,7 +220,7 @@ class _Store:
     def _believe_association(self, happened: TownAdmitted | KeyRevoked) -> None:
         """Whose key is whose. The hub heard it already when it admitted the town; saying it again changes nothing."""
         if isinstance(happened, KeyRevoked):
-            end_key(self.session, happened.town, happened.key_id, happened.epoch, happened.last)
+            revoke_key(self.session, happened.town, happened.key_id, happened.epoch, happened.last)
             return
         try:
             public = from_text(happened.public_key, 32)
@@ -360,18 +360,18 @@ def _turns_page(store: _Store, outcome: Outcome, message: Message, cursor: dict[
         outcome.verdict, outcome.reason = "ahead", f"epoch {message.epoch} is not opened yet"
         cursor.update(gap_at=store.now, moved=True)
         return False
+    begun = store.session.execute(select(epoch_order).where(epoch_order.c.town == town, epoch_order.c.epoch == present)).first()
     follows = store.pins.number_of(town, opened.previous)
-    knows_all = opened.previous == present and (
-        opened.last > cursor["seq"] or (opened.last == cursor["seq"] and opened.last_hash == bytes(cursor["hash"]).hex())
-    )
+    reach, reached = cursor["seq"], bytes(cursor["hash"])
+    if begun is not None and begun.counts_to is not None and begun.counts_to < reach:  # what lies beyond is nobody's word
+        reach = begun.counts_to
+        reached = store.stored_hashes([(town, present, reach)]).get((town, present, reach), NO_HASH)
+    knows_all = opened.previous == present and (opened.last > reach or (opened.last == reach and opened.last_hash == reached.hex()))
     trusted = cursor["thawed"] or town == KOEPEL
     if not knows_all and follows is not None and not trusted:
         outcome.verdict, outcome.reason = "forked", f"epoch {message.epoch} does not follow what is stored"
         store.freeze(town, "two_copies" if opened.previous != present else "forked")
         return False
-    begun = store.session.execute(
-        select(epoch_order.c.settled, epoch_order.c.opened_at).where(epoch_order.c.town == town, epoch_order.c.epoch == present)
-    ).first()
     was_opened = begun is not None and begun.settled != 0  # a town's very first epoch follows nothing
     if begun is not None and was_opened and store.now - begun.opened_at < EPOCH_LEAST and not trusted:
         outcome.verdict, outcome.reason = "forked", "a second new epoch within a day"

@@ -45,8 +45,11 @@ epoch_order = Table(
     Column("number", Integer, nullable=False),
     Column("opened_at", Moment, nullable=False),
     Column("settled", BigInteger),
+    Column("counts_to", BigInteger),
 )
-"""`settled`: the place of its `epoch.settled`; 0 for a town's first epoch, None until the town has told everything again."""
+"""`settled`: the place of its `epoch.settled`; 0 for a town's first epoch, None until the town has told everything again.
+`counts_to`: up to which place it counts by the association's word, None while there is none. What lies beyond was taken in
+before, stays in the log, and is shown to nobody."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,18 @@ def _place(session: Session, town: str, epoch: str, seq: int) -> tuple[float, in
     return (float("inf") if number is None else number, seq)
 
 
+def revoke_key(session: Session, town: str, key_id: str, epoch: str, last: int) -> None:
+    """The association says that this key, and with it the town's word, counts up to that place and no further."""
+    end_key(session, town, key_id, epoch, last)
+    _cut_off(session, town, epoch, last)
+
+
+def _cut_off(session: Session, town: str, epoch: str, last: int) -> None:
+    here = epoch_order.c.town == town, epoch_order.c.epoch == epoch
+    further = epoch_order.c.counts_to.is_(None) | (epoch_order.c.counts_to > last)
+    session.execute(update(epoch_order).where(*here, further).values(counts_to=last))
+
+
 def follow_key(session: Session, town: str, before: str, public: bytes, epoch: str, last: int, now: datetime) -> None:
     """A key named the one after it. That one counts as far as the first would have counted; nothing else changes."""
     held = session.execute(select(pin).where(pin.c.town == town, pin.c.key_id == before)).first()
@@ -150,7 +165,8 @@ def follow_key(session: Session, town: str, before: str, public: bytes, epoch: s
 
 
 def replace_keys(session: Session, town: str, public: bytes, epoch: str, last: int, now: datetime) -> None:
-    """The association says that the town speaks with another key from here on: every key before it ends at that place."""
+    """The association says that the town speaks with another key, in another epoch: every key before it ends at that place."""
+    _cut_off(session, town, epoch, last)
     for (key_id,) in session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.ends_epoch.is_(None))).all():
         if key_id != key_id_of(public):
             end_key(session, town, key_id, epoch, last)
@@ -182,7 +198,7 @@ def rotated(key_id: str, public: bytes, proof: bytes) -> KeyRotated:
 
 def note_epoch(session: Session, town: str, epoch: str, number: int, now: datetime, settled: int | None) -> None:
     """This epoch is there, at this place in the town's order."""
-    row = {"town": town, "epoch": epoch, "number": number, "opened_at": now, "settled": settled}
+    row = {"town": town, "epoch": epoch, "number": number, "opened_at": now, "settled": settled, "counts_to": None}
     upsert(session, epoch_order, [row])
 
 

@@ -6,8 +6,9 @@ leaves behind; because every entity event carries its whole state, rows are only
 and a batch becomes one statement per table. A handler that fails stalls that projection for that town, visibly, and never skips
 (I11). A type that is unknown here is kept, counted and passed over.
 
-Only a town's present **settled** epoch is folded. When a new one settles, the town's rows are dropped and folded from it in one
-transaction: to readers, the commit is the swap. `rebuild` does the same with everything.
+Only a town's present **settled** epoch is folded, as far as it counts. When a new one settles, or the association revokes a key at
+a place that was folded already, the town's rows are dropped and folded anew in one transaction: to readers, the commit is the swap.
+`rebuild` does the same with everything.
 
 Tables: `projection` (what each was folded with), `projection_cursor` (per projection and town).
 """
@@ -141,12 +142,16 @@ Read = tuple[int, Event | None, Exception | None]
 
 @dataclass
 class _Stand:
-    """Where a projection stands in a town's log. `swaps`: it still shows an older epoch."""
+    """Where a projection goes on in a town's log.
+
+    `swaps`: what it shows, up to the place `shown`, is of an older epoch or counts no longer, so it begins anew.
+    """
 
     epoch: str
     seq: int
     stalled: bool
     swaps: bool = False
+    shown: int = 0
 
 
 def apply(session: Session, projections: Sequence[Projection], limit: int = APPLY_MAX) -> int:
@@ -161,20 +166,17 @@ def apply(session: Session, projections: Sequence[Projection], limit: int = APPL
     looked = 0
     rows = {projection.name: Rows() for projection in projections}
     moved: dict[tuple[str, str], dict[str, Any]] = {}
-    for town, epoch, last, settled in _logs(session):
-        here = [
-            (projection, stand)
-            for projection in projections
-            if not (stand := _stand(held.get((projection.name, town)), epoch)).stalled and stand.seq < last
-        ]
+    for town, epoch, last, whole in _logs(session):
+        stands = [(projection, _stand(held.get((projection.name, town)), epoch, last)) for projection in projections]
+        here = [(projection, stand) for projection, stand in stands if not stand.stalled and (stand.seq < last or stand.swaps)]
         if not here:
             continue
-        many = max(limit, settled) if any(stand.swaps for _, stand in here) else limit
-        entries = _stored(session, town, epoch, min(stand.seq for _, stand in here), many)
+        many = max(limit, whole) if any(stand.swaps for _, stand in here) else limit
+        entries = _stored(session, town, epoch, min(stand.seq for _, stand in here), last, many)
         looked += len(entries)
         for projection, stand in here:
             fresh = [entry for entry in entries if entry[0] > stand.seq]
-            if fresh:
+            if fresh or stand.swaps:
                 moved[projection.name, town] = _fold(session, projection, rows[projection.name], town, epoch, stand, fresh)
     for gathered in rows.values():
         gathered.save(session)
@@ -199,42 +201,49 @@ def _not_rebuilt_elsewhere(session: Session, projections: Sequence[Projection]) 
 
 
 def _logs(session: Session) -> list[tuple[str, str, int, int]]:
-    """For each town its present settled epoch, the last place that is held of it, and the place that settled it."""
-    present = (
-        select(epoch_order.c.town, func.max(epoch_order.c.number).label("number"))
-        .where(epoch_order.c.settled.is_not(None))
-        .group_by(epoch_order.c.town)
-        .subquery()
-    )
+    """For each town the epoch to fold, its last place that counts, and up to which place it is swapped in as a whole.
+
+    That is its latest settled epoch. One that the association cut off before it had settled counts for nothing.
+    """
     query = (
-        select(
-            epoch_order.c.town, epoch_order.c.epoch, epoch_order.c.settled, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq
-        )
-        .join(present, (present.c.town == epoch_order.c.town) & (present.c.number == epoch_order.c.number))
+        select(*epoch_order.c, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq)
         .join(inbox_cursor, inbox_cursor.c.town == epoch_order.c.town)
+        .where(epoch_order.c.settled.is_not(None))
+        .order_by(epoch_order.c.number, epoch_order.c.epoch)
     )
-    logs = {}
-    for row in session.execute(query.order_by(epoch_order.c.epoch)).all():
+    present: dict[str, Any] = {}
+    for row in session.execute(query):
+        if row.counts_to is None or row.settled <= row.counts_to or row.town not in present:
+            present[row.town] = row
+    logs = []
+    for town, row in present.items():
         last = row.seq
         if row.open != row.epoch:  # a newer epoch is arriving, and not settled yet
-            place = inbox.c.town == row.town, inbox.c.epoch == row.epoch
+            place = inbox.c.town == town, inbox.c.epoch == row.epoch
             last = session.scalar(select(func.max(inbox.c.seq)).where(*place)) or 0
-        logs[row.town] = (row.town, row.epoch, last, row.settled)  # one per town, whatever happens
-    return list(logs.values())
+        if row.counts_to is None:
+            logs.append((town, row.epoch, last, row.settled))
+        else:
+            last = min(last, row.counts_to) if row.settled <= row.counts_to else 0
+            logs.append((town, row.epoch, last, last))
+    return logs
 
 
-def _stand(row: Any, epoch: str) -> _Stand:
+def _stand(row: Any, epoch: str, last: int) -> _Stand:
     if row is None:
         return _Stand(epoch, 0, stalled=False)
+    stalled = row.stalled_at is not None
     if row.epoch != epoch:
-        return _Stand(row.epoch, 0, row.stalled_at is not None, swaps=True)
-    return _Stand(epoch, row.seq, row.stalled_at is not None)
+        return _Stand(row.epoch, 0, stalled, swaps=True, shown=row.seq)
+    if row.seq > last or (stalled and row.stalled_at > last):
+        return _Stand(epoch, 0, stalled and row.stalled_at <= last, swaps=True, shown=row.seq)
+    return _Stand(epoch, row.seq, stalled)
 
 
-def _stored(session: Session, town: str, epoch: str, after: int, limit: int) -> list[Read]:
+def _stored(session: Session, town: str, epoch: str, after: int, last: int, limit: int) -> list[Read]:
     query = (
         select(inbox.c.seq, inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)
-        .where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq > after)
+        .where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq > after, inbox.c.seq <= last)
         .order_by(inbox.c.seq)
         .limit(limit)
     )
@@ -252,7 +261,7 @@ def _fold(
 ) -> dict[str, Any]:
     """Hand the events to their handlers in order; the cursor that results, stalled before the first that failed.
 
-    A swap that stalls leaves the old epoch's rows in place: better yesterday's picture than half of today's (I9).
+    A swap that stalls leaves the old rows in place: better yesterday's picture than half of today's (I9).
     """
     effects, seq, stalled = Rows(), stand.seq, None
     cursor = {"projection": projection.name, "town": town, "epoch": epoch, "stalled_at": None, "reason": ""}
@@ -273,7 +282,7 @@ def _fold(
             projection.erase(session, town, happened.redacts)
         seq = place
     if stalled is not None and stand.swaps:
-        return cursor | stalled | {"epoch": stand.epoch, "seq": 0}
+        return cursor | stalled | {"epoch": stand.epoch, "seq": stand.shown}
     if stand.swaps:
         projection.drop_town(session, town)
     rows.take(effects)

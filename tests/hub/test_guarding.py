@@ -5,20 +5,22 @@ import random
 import re
 import threading
 
+import orjson
 import pytest
 from sqlalchemy import func, select
 
 from services.hub import worker
-from services.hub.lessons.projection import NationalLesson
+from services.hub.lessons.projection import NationalLesson, lessons
 from services.hub.towns.association import spelled
 from services.hub.towns.joining import retell_towns
 from services.hub.towns.people import AssociationMember
 from services.hub.towns.projection import towns
 from shared import heads, login
 from shared.db import Database
-from shared.envelope import pack, seal
+from shared.envelope import from_json, pack, seal
 from shared.eventlog import Author, append, open_epoch, read_head
 from shared.events import EpochOpened, EpochSettled, KeyRevoked, LessonShared
+from shared.feed import read_tail
 from shared.inbox import accept_entries, erased, inbox, inbox_cursor
 from shared.keys import KeyPair
 from shared.projections import apply, foldable, projection_cursor, rebuild, stalls
@@ -136,14 +138,24 @@ def join_anew(town, code):
     return town.join(code, town.key)
 
 
-def speak_anew(town):
-    """Let in, the node begins a new epoch after everything that the association holds."""
+def library(town):
+    """What a node makes of what it pulled."""
+    with town.database.transaction() as session:
+        while apply(session, [lessons]):
+            pass
+        return set(session.execute(select(NationalLesson.town, NationalLesson.title)).all())
+
+
+def speak_anew(town, after=None):
+    """Let in, the node begins a new epoch after everything that the association holds, or after this place."""
     held = cursor_of(town.hub, town.slug)
+    epoch, seq, hashed = after or (held.epoch, held.seq, bytes(held.hash))
     town.author = Author(town.slug, town.key, town.clock, town.random.randbytes)
     town.database.info["author"], town.instance = town.author, "b" * 16
     with town.database.transaction() as session:
+        opened = {"previous": epoch, "last": seq, "last_hash": hashed.hex()}
         epoch = open_epoch(session, town.author)
-        opened = EpochOpened(epoch=epoch, previous=held.epoch, last=held.seq, last_hash=bytes(held.hash).hex())
+        opened = EpochOpened(epoch=epoch, **opened)
         append(session, opened)
         append(session, EpochSettled(epoch=epoch))
     return epoch
@@ -290,6 +302,66 @@ def test_a_key_can_end_before_what_is_held_but_not_beyond_it(hub, town, vera):
     assert "up to event 2" in page
     assert "Has no key" in page
     assert "no key that counts" in vera.does(path, path, 409, last="2")
+
+
+def test_what_a_thief_told_before_the_key_was_revoked_is_shown_nowhere_any_more(hub, town, vera):
+    almere, breda, zwolle = town("almere"), town("breda"), town("zwolle")
+    almere.share("Van ons")
+    almere.relay()
+    theft = stolen(almere, "Van de dief")
+    hub.bus.put(pack([theft])[0])
+    hub.work()
+    breda.pull()
+    assert shown(hub) == library(breda) == {("almere", "Van ons"), ("almere", "Van de dief")}
+
+    path = "/association/towns/almere/revoke"
+    vera.does(path, path, last="1")
+    hub.work()
+    breda.pull()
+    zwolle.pull()  # it hears of the theft and of its end at once
+    assert shown(hub) == library(breda) == library(zwolle) == {("almere", "Van ons")}
+    with hub.database.transaction() as session:
+        rebuild(session, worker.PROJECTIONS)
+    assert shown(hub) == {("almere", "Van ons")}
+
+    code = code_in(vera.does("/association/towns/almere/anew", status=200))
+    join_anew(almere, code)
+    vera.does("/association/towns/almere/let-in", key_id=almere.key.key_id)
+    hub.work()
+    breda.pull()
+    assert shown(hub) == library(breda) == {("almere", "Van ons")}, "the new key does not vouch for what the thief told"
+    with hub.database.reading() as session:
+        tail = orjson.loads(read_tail(session, "almere", "", 0))["items"]
+    assert [from_json(item).says.seq for item in tail] == [1], "nor does the town get it back as its own"
+    with almere.database.reading() as session:
+        mine = read_head(session)
+    speak_anew(almere, (mine.epoch, mine.seq, mine.hash))
+    assert almere.call().status == "ok"
+    almere.share("Weer van ons")
+    almere.relay()
+    hub.work()
+    breda.pull()
+    assert shown(hub) == library(breda) == {("almere", "Weer van ons")}
+
+
+def test_a_run_of_numbers_that_a_thief_began_is_as_if_it_never_was(hub, town, vera, clock):
+    almere, breda = town("almere"), town("breda")
+    almere.share("Van ons")
+    almere.relay()
+    hub.work()
+    clock.pass_by(days=2)
+    speak_anew(almere)
+    almere.share("Van de dief")
+    almere.relay()
+    hub.work()
+    breda.pull()
+    assert shown(hub) == library(breda) == {("almere", "Van de dief")}
+    vera.log_in()
+    path = "/association/towns/almere/revoke"
+    vera.does(path, path, last="0")
+    hub.work()
+    breda.pull()
+    assert shown(hub) == library(breda) == {("almere", "Van ons")}
 
 
 def test_the_association_tells_again_which_keys_ended(hub, town, vera):

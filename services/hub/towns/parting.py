@@ -29,7 +29,7 @@ from shared.heads import known_head
 from shared.inbox import EVERYWHERE, inbox
 from shared.keys import key_id_of
 from shared.language import N_, Words
-from shared.pins import end_key, epoch_order, read_pins
+from shared.pins import epoch_order, read_pins, revoke_key
 from shared.refusals import NotFound, Refusal
 
 Forgets = Literal["nothing", "lessons", "everything"]
@@ -79,7 +79,7 @@ def revoke_keys(session: Session, slug: str, last: int | None = None) -> None:
         raise NoKey
     place = {"epoch": epoch, "last": held if last is None else last}
     for public in keys:
-        end_key(session, slug, key_id_of(public), **place)
+        revoke_key(session, slug, key_id_of(public), **place)
     for public in keys:
         append(session, KeyRevoked(town=slug, key_id=key_id_of(public), **place))
 
