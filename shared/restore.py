@@ -60,6 +60,8 @@ log = logging.getLogger(__name__)
 
 TAIL_MAX = 200_000
 """Entries of the longest tail that is read."""
+TAIL_BYTES_MAX = 256 * 2**20
+"""Bytes of it: it is in memory until its last signature is verified, and a hub could make up one without end."""
 TAIL = b"tail1"
 """What the signature on a call for the tail is made for."""
 
@@ -223,16 +225,18 @@ def fetch_tail(session: Session, author: Author, fetch: FetchTail) -> tuple[list
 
 def _pages(epoch: str, after: int, fetch: FetchTail) -> list[Entry]:
     entries: list[Entry] = []
+    size = 0
     while True:
+        raw = fetch(epoch, after)
+        size += len(raw)
         try:
-            page = orjson.loads(fetch(epoch, after))
-            fresh = [from_json(item) for item in page["items"]]
+            fresh = [from_json(item) for item in orjson.loads(raw)["items"]]
         except (orjson.JSONDecodeError, KeyError, TypeError, Malformed) as error:
             raise NoTail from error
         if not fresh:
             return entries
         goes_on = (fresh[0].says.epoch, fresh[0].says.seq) == (epoch, after + 1) or fresh[0].says.seq == 1
-        if not goes_on or len(entries) > TAIL_MAX:
+        if not goes_on or len(entries) > TAIL_MAX or size > TAIL_BYTES_MAX:
             raise NoTail  # a page that leads nowhere, or has no end
         entries += fresh
         epoch, after = fresh[-1].says.epoch, fresh[-1].says.seq

@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 
+import orjson
+import pytest
 from sqlalchemy import delete, select
 
 from services.hub.forwarding import forwarded
-from shared import feed
-from shared.envelope import NO_HASH, pack, seal
+from shared import feed, restore
+from shared.envelope import NO_HASH, Malformed, pack, seal, to_json
 from shared.eventlog import append, read_head
 from shared.events import EpochOpened, EpochSettled, KeyRotated, Redacted, TownAdmitted, TownReadmitted
 from shared.inbox import KOEPEL, inbox, inbox_cursor
@@ -46,6 +48,44 @@ def test_an_epoch_that_follows_nothing_known_gets_the_next_number_and_confuses_n
         assert apply(session, [world.hub.projection]) == 0, "there is nothing left to fold"
     breda.pull()
     assert breda.library_of("almere") == {"lesson-1": "Een"}
+
+
+def test_a_hub_cannot_make_a_node_read_for_ever(world):
+    almere, breda = settled(world)
+    again = {"v": 1, "id": "b" * 16, "last": 9, "items": [], "again": True}
+
+    def read(**page) -> int:
+        with breda.database.transaction() as session:
+            return feed.accept_page(session, orjson.dumps(again | page), "breda", START)
+
+    assert read() == 1, "once is right: it was put back"
+    with pytest.raises(Malformed):
+        read()
+    with pytest.raises(Malformed):
+        read(id="c" * 16)
+    assert read(id="c" * 16, again=False) == 0, "under yet another name it is read from where the node is: the beginning"
+    breda.pull()
+    assert breda.library_of("almere") == almere.own
+
+
+def test_a_tail_without_end_puts_nothing_back_and_fills_no_memory(world, monkeypatch):
+    almere, _ = settled(world)
+    monkeypatch.setattr(restore, "TAIL_BYTES_MAX", 50_000)
+    with almere.database.reading() as session:
+        last = read_head(session)
+    stranger, read = KeyPair.of(b"s" * 32), []
+
+    def made_up(epoch: str, after: int) -> bytes:
+        place = {"epoch": epoch, "seq": after + 1, "prevhash": last.hash}
+        entry = seal(lesson("Verzonnen"), town="almere", key=stranger, now=START, salt=bytes(32), **place)
+        read.append(orjson.dumps({"v": 1, "items": [to_json(entry)]}))
+        return read[-1]
+
+    before = almere.own
+    with almere.database.reading() as session, pytest.raises(restore.NoTail):
+        restore.fetch_tail(session, almere.author, made_up)
+    assert sum(map(len, read)) < 55_000
+    assert almere.own == before
 
 
 def test_a_hub_that_is_put_back_twice_in_a_day_begins_anew_twice_and_then_rests(world):
