@@ -18,7 +18,7 @@ from datetime import date, time
 from email import policy
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, after_this_request, g, redirect, request, session, url_for
@@ -131,6 +131,9 @@ def open_site(of: Site) -> Flask:
     return app
 
 
+_Made = TypeVar("_Made")
+
+
 class _SiteInTemplates:
     """What the layout asks for as `site`."""
 
@@ -139,7 +142,7 @@ class _SiteInTemplates:
 
     @property
     def name(self) -> str:
-        return site().name()
+        return self._asked_again("site_name", site().name)
 
     @property
     def language(self) -> str:
@@ -154,9 +157,9 @@ class _SiteInTemplates:
         return self._asked_again("navigation", self._navigation)
 
     @staticmethod
-    def _asked_again(name: str, make: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    def _asked_again(name: str, make: Callable[[], _Made]) -> _Made:
         """The layout asks again and again; made once a page."""
-        made: list[dict[str, Any]] = g.get(name) or make()
+        made: _Made = g.get(name) or make()
         setattr(g, name, made)
         return made
 
