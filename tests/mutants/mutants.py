@@ -148,7 +148,13 @@ MUTANTS = [
     Mutant(
         "an epoch is shown before it is settled",
         "shared/projections.py",
-        (("        .where(epoch_order.c.settled.is_not(None))\n        .group_by", "        .group_by"),),
+        (
+            ("        .where(epoch_order.c.settled.is_not(None))\n", ""),
+            (
+                "            logs.append((town, row.epoch, last, row.settled))\n",
+                "            logs.append((town, row.epoch, last, row.settled or 0))\n",
+            ),
+        ),
         RESTORED,
     ),
     Mutant(
@@ -249,6 +255,24 @@ MUTANTS = [
             ),
         ),
         ("tests/shared/test_eventlog.py|-k|postgresql",),
+    ),
+    Mutant(
+        "what a thief told stays to be seen when the key is revoked",
+        "shared/projections.py",
+        (("        if row.counts_to is None:\n", "        if True:\n"),),
+        ("tests/hub/test_guarding.py|-k|sqlite and thief",),
+    ),
+    Mutant(
+        "what a thief told comes back to the town as its own",
+        "shared/feed.py",
+        (("upto = () if counts_to is None else (inbox.c.seq <= counts_to,)", "upto = ()"),),
+        ("tests/hub/test_guarding.py|-k|sqlite and thief",),
+    ),
+    Mutant(
+        "the embedded courier fills the disk",
+        "shared/sqlite_bus.py",
+        (("        self._must_have_room(len(body))\n", ""),),
+        ("tests/shared/test_sqlite_bus.py",),
     ),
     Mutant(
         "a message to no queue counts as delivered",
