@@ -13,7 +13,7 @@ help: ## Show this list
 demo: run-env ## Run hub, Almere and Dronten (BASE_PORT=8000 VAR=var); Ctrl-C ends it
 	@exec $(BIN)/python deploy/demo.py --end-with-starter --base-port "$(BASE_PORT)" --var "$(VAR)"
 
-test: dev-env ## Run all tests, PostgreSQL, RabbitMQ and browser ones included
+test: dev-env ## Run all tests, PostgreSQL, RabbitMQ, nginx and browser ones included
 	@deploy/test_needs.sh
 	@$(BIN)/python -m pytest
 

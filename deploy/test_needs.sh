@@ -12,12 +12,13 @@ need() { # package, then paths or commands of which one must exist
   done
   missing+=("$package")
 }
-if [ $# -eq 0 ]; then set -- postgresql rabbitmq-server chromium curl; fi
+if [ $# -eq 0 ]; then set -- postgresql rabbitmq-server chromium nginx curl; fi
 for wanted in "$@"; do
   case $wanted in
     postgresql) need postgresql '/usr/lib/postgresql/*/bin/initdb' ;;
     rabbitmq-server) need rabbitmq-server /usr/lib/rabbitmq/bin/rabbitmq-server ;;
     chromium) need chromium chromium ;;
+    nginx) need nginx nginx /usr/sbin/nginx ;;
     curl) need curl curl ;;
     shellcheck) need shellcheck shellcheck ;;
     *) echo "deploy/test_needs.sh does not know $wanted" >&2; exit 2 ;;
@@ -41,3 +42,6 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1 ||
   { echo "Could not install ${missing[*]}: $(tail -n 1 "$log")" >&2; exit 1; }
+if command -v systemctl >/dev/null; then # nor at the machine's next start: nginx would take port 80
+  for package in "${missing[@]}"; do systemctl disable "$package" >>"$log" 2>&1 || true; done # not all are services
+fi

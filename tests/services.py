@@ -1,4 +1,4 @@
-"""Real parts for the tests: throw-away PostgreSQL and RabbitMQ, private to this run, on free ports.
+"""Real parts for the tests: throw-away PostgreSQL, RabbitMQ and nginx, private to this run, on free ports.
 
 TUINKOEPEL_TEST_POSTGRES_URL (of a user who may create databases) and TUINKOEPEL_TEST_RABBITMQ_URL name servers to use instead. A
 run that was killed cannot clean up; the next one ends what it left behind.
@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -95,6 +95,15 @@ def clear(folder: Path) -> None:
         except OSError:
             continue  # gone already, or not ours
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def certificate(folder: Path, names: str) -> Path:
+    """A certificate that vouches for itself ("DNS:localhost,IP:127.0.0.1"), with its key in `key.pem` beside it."""
+    made = folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names_it = ["-subj", "/CN=test", "-addext", f"subjectAltName={names}", "-keyout", folder / "key.pem", "-out", made]
+    subprocess.run([*command, *names_it], check=True, capture_output=True)
+    return made
 
 
 @contextlib.contextmanager
@@ -287,3 +296,51 @@ class Rabbit:
         for process in (self._server, self._names):
             if process is not None:
                 process.wait(20)
+
+
+class Nginx:
+    """An nginx of our own around these lines of its http block; what else it is told is what Debian's package tells it.
+
+    `folder` is a fresh one, with what the lines name already in it; `ports` are those on which it must answer.
+    """
+
+    def __init__(self, lines: str, folder: Path, ports: Sequence[int]) -> None:
+        self._folder, self._ports = folder, ports
+        places = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        (folder / "nginx.conf").write_text(
+            f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+            f"http {{ {places} include /etc/nginx/mime.types; default_type application/octet-stream; sendfile on; tcp_nopush on;\n"
+            f"ssl_prefer_server_ciphers on; access_log {folder}/access.log; gzip on;\n{lines}\n}}\n"
+        )
+        if os.getuid() == 0:
+            for path in (folder, *folder.iterdir()):
+                shutil.chown(path, "www-data", "www-data")
+        self.checked = subprocess.run(
+            self._command("-t"), cwd=folder, capture_output=True, text=True, check=False, **_as("www-data")
+        )
+        if self.checked.returncode:
+            raise RuntimeError(self.checked.stderr)
+        self._server = subprocess.Popen(self._command(), cwd=folder, start_new_session=True, **_as("www-data"))
+        try:
+            wait_until(self._accepts, "nginx")
+        except (TimeoutError, RuntimeError):
+            self.end()
+            raise
+
+    def _command(self, *more: str) -> list[str | Path]:
+        program = shutil.which("nginx") or "/usr/sbin/nginx"
+        return [program, "-e", self._folder / "error.log", "-c", self._folder / "nginx.conf", *more]
+
+    def _accepts(self) -> bool:
+        if self._server.poll() is not None:
+            raise RuntimeError(f"nginx ended while it started: {self.logs()}")
+        return all(answers(port) for port in self._ports)
+
+    def logs(self) -> str:
+        """All that it wrote down."""
+        return "".join(path.read_text() for path in self._folder.glob("*.log"))
+
+    def end(self) -> None:
+        self._server.terminate()  # its worker first
+        self._server.wait(20)
+        clear(self._folder)

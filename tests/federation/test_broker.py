@@ -5,7 +5,6 @@ Every part is a real process; the towns speak to the broker by TLS, as their own
 
 import re
 import shlex
-import subprocess
 from collections import Counter
 from contextlib import contextmanager
 from datetime import date
@@ -31,7 +30,7 @@ from shared.keys import KeyPair
 from shared.quarantine import quarantine_count
 from shared.routes import EXCHANGE, INGEST, ingest_queues, key_of, partition_of, queue_of
 from tests.processes import World, utc_now
-from tests.services import Rabbit, clear, free_port, fresh_folder, wait_until
+from tests.services import Rabbit, certificate, clear, free_port, fresh_folder, wait_until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOK = (DEPLOY / "rabbitmq.md").read_text()
@@ -41,10 +40,7 @@ class Broker:
     """RabbitMQ, set up by the words of the runbook; the password is "secret" everywhere."""
 
     def __init__(self, folder: Path) -> None:
-        made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        self.certificate = folder / "cert.pem"
-        names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem"]
-        subprocess.run([*made, *names, "-out", self.certificate], check=True, capture_output=True)
+        self.certificate = certificate(folder, "IP:127.0.0.1")
         for path in (folder, *folder.iterdir()):
             path.chmod(0o755)  # for the user rabbitmq
         self.tls = free_port()

@@ -17,7 +17,7 @@ from kombu import Connection
 
 from shared import bus as bus_module
 from shared.bus import TROUBLE, Deliveries, Publisher, body_of
-from tests.services import free_port, wait_until
+from tests.services import certificate, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,11 +248,8 @@ def test_a_wrong_password_is_trouble(broker):
 @contextmanager
 def tls_before(port: int, folder: Path, name: str):
     """A door of TLS before a plain port, with a certificate for this name; gives its port."""
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=test", "-addext", f"subjectAltName={name}", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run([*made, *names], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.load_cert_chain(certificate(folder, name), folder / "key.pem")
 
     class Door(socketserver.BaseRequestHandler):
         def handle(self):
