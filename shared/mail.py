@@ -5,7 +5,13 @@ which this process may die; then the mail goes once more, with the same Message-
 mail that cannot be delivered is tried again after pauses that double up to a day; each try is recorded before it is made. A mail
 server that does not answer makes all mail wait, not each mail in its turn: the worker has other things to do.
 
-`smtp://`, `smtps://` (with `user:password@`) or `folder:/path`, which keeps each mail as a file: the demo's post office.
+`smtp://user:password@host` is what most providers want: port 587, TLS by STARTTLS, then name and password. `smtps://` speaks TLS
+from the first byte, on port 465. `smtp://host` is a server that knows us by our address, on port 25; `folder:/path` keeps each mail
+as a file: the demo's post office.
+
+A mail may hold a login link, and a password opens the mailbox. So TLS is taken wherever the server offers it, its certificate must
+be of that name by an authority the system knows (`SSL_CERT_FILE` names another), and a password goes over TLS or nowhere. Only to a
+server on this machine no TLS is spoken: nobody stands between, and seldom does anybody vouch for what it offers as a certificate.
 
 Table: `mail`.
 """
@@ -14,6 +20,7 @@ import hashlib
 import logging
 import re
 import smtplib
+import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from email.errors import MessageError
@@ -32,6 +39,8 @@ from shared.observability import facts, failpoint
 
 log = logging.getLogger(__name__)
 
+SMTP_PORT, SUBMISSION_PORT, SMTPS_PORT = 25, 587, 465
+THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 TIMEOUT = 20.0
 """Seconds the mail server may take for each step."""
 PAUSE_MAX = timedelta(days=1)
@@ -75,13 +84,27 @@ def mail_sender(text: str) -> str:
 
 
 def post_office(address: str) -> Send:
-    """How mails leave, from the setting's text. Raises `ValueError` for an address that says neither smtp nor folder."""
+    """How mails leave, from the setting's text. Raises `ValueError` for an address by which none can leave."""
     parts = urlsplit(address)
     if parts.scheme == "folder" and parts.path.strip("/"):
         return lambda message: _keep(Path(parts.path), message)
-    if parts.scheme in {"smtp", "smtps"} and parts.hostname and parts.port != 0:  # asking for a bad port raises
-        return lambda message: _smtp(parts, message)
-    raise ValueError("expected smtp://host:port, smtps://user:password@host or folder:/path")
+    if parts.scheme not in {"smtp", "smtps"}:
+        raise ValueError("expected smtp://user:password@host, smtps://user:password@host, smtp://host:port or folder:/path")
+    # An odd sign in a password ends the host's name too early, or makes a bad port of it.
+    if parts.path.strip("/") or parts.query or parts.fragment or not _port_is_good(parts):
+        raise ValueError("this names no host and port; in a password write / ? # % @ as %2F %3F %23 %25 %40")
+    if not parts.hostname or bool(parts.username) != bool(parts.password):
+        raise ValueError("expected a host, and a name with its password or neither")
+    if not unquote((parts.username or "") + (parts.password or "")).isascii():
+        raise ValueError("mail servers take only names and passwords without accents")
+    return lambda message: _smtp(parts, message)
+
+
+def _port_is_good(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 # ---- The ways out ----------------------------------------------------------------------------------------------------------
@@ -96,21 +119,7 @@ def _keep(folder: Path, message: EmailMessage) -> None:
 
 
 def _smtp(parts: SplitResult, message: EmailMessage) -> None:
-    secure = parts.scheme == "smtps"
-    kind = smtplib.SMTP_SSL if secure else smtplib.SMTP
-    try:
-        server = kind(parts.hostname or "", parts.port or (465 if secure else 25), timeout=TIMEOUT)
-        try:
-            server.ehlo_or_helo_if_needed()
-            if not secure and server.has_extn("starttls"):
-                server.starttls()
-            if parts.username:
-                server.login(unquote(parts.username), unquote(parts.password or ""))
-        except BaseException:
-            server.close()
-            raise
-    except OSError as error:  # smtplib's own exceptions too
-        raise Away(f"{type(error).__name__}: {error}") from error
+    server = _connected(parts)
     try:
         server.send_message(message)
     finally:
@@ -118,6 +127,53 @@ def _smtp(parts: SplitResult, message: EmailMessage) -> None:
             server.quit()
         except OSError:  # the mail has gone, or its own error says why not
             server.close()
+
+
+def _connected(parts: SplitResult) -> smtplib.SMTP:
+    """A connection on which the server takes our mail. Raises `Away`."""
+    host = parts.hostname or ""
+    server: smtplib.SMTP | None = None
+    try:
+        if parts.scheme == "smtps":
+            server = smtplib.SMTP_SSL(host, parts.port or SMTPS_PORT, timeout=TIMEOUT, context=_trusted())
+        else:
+            server = smtplib.SMTP(host, parts.port or (SUBMISSION_PORT if parts.username else SMTP_PORT), timeout=TIMEOUT)
+        server.ehlo_or_helo_if_needed()
+        if parts.scheme == "smtp" and host not in THIS_MACHINE:
+            if server.has_extn("starttls"):
+                server.starttls(context=_trusted())
+            elif parts.username:
+                raise Away("the mail server offers no TLS (STARTTLS), so it does not get the password")
+        if parts.username:
+            server.login(unquote(parts.username), unquote(parts.password or ""))
+    except BaseException as error:
+        if server is not None:
+            server.close()
+        if isinstance(error, OSError):  # smtplib's own exceptions too
+            raise Away(_why(error)) from error
+        raise
+    return server
+
+
+def _trusted() -> ssl.SSLContext:
+    """Whom we believe to be who they say; smtplib by itself would believe anybody."""
+    return ssl.create_default_context()
+
+
+def _why(error: OSError) -> str:
+    """In one line, for the operator."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"the mail server's certificate is not trusted: {error.verify_message}"
+        case smtplib.SMTPAuthenticationError():
+            said = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else error.smtp_error
+            return f"the mail server does not take this name and password: {error.smtp_code} {' '.join(said.split())}"
+        case smtplib.SMTPNotSupportedError():
+            return "the mail server lets nobody log in at this port (it offers no AUTH)"
+        case smtplib.SMTPException() if str(error).startswith("No suitable authentication"):
+            return "the mail server wants another way of logging in than name and password"
+        case _:
+            return f"{type(error).__name__}: {error}"
 
 
 # ---- The letter ------------------------------------------------------------------------------------------------------------

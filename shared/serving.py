@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db import Database
 from shared.keys import DamagedKey
+from shared.mail import Away, compose, post_office
 from shared.observability import facts, start_logging
 from shared.settings import BadSetting
 
@@ -265,6 +267,19 @@ def _alembic(act: Callable[..., Any], migrations: Path, database: Database, *wor
         if "locate revision" in str(error):
             raise click.ClickException(f"this database was made by a newer release ({error})") from None
         raise click.ClickException(str(error)) from None
+
+
+# ---- Mail ------------------------------------------------------------------------------------------------------------------
+
+
+def try_mail(address: str, sender: str, to: str, now: datetime) -> None:
+    """Send one mail now, past the queue, and say plainly what went wrong."""
+    message = compose(sender=sender, to=to, subject="Tuinkoepel", text="De mail werkt. / Mail works.", now=now, place="test")
+    try:
+        post_office(address)(message)
+    except (Away, OSError, ValueError) as error:  # smtplib's exceptions are OSErrors
+        raise click.ClickException(f"the mail could not be sent: {_one_line(error)}") from None
+    click.echo(f"Sent to {to}.")
 
 
 # ---- Trouble ---------------------------------------------------------------------------------------------------------------

@@ -178,4 +178,4 @@ def _names(cls: Any, prefix: str) -> set[str]:
 
 def _shown(text: str) -> str:
     """Without the password an address may carry."""
-    return re.sub(r"://[^/@\s]*@", "://…@", text)
+    return re.sub(r"://.*@", "://…@", text, flags=re.DOTALL)  # also one with signs that an address may not hold

@@ -11,6 +11,7 @@ hub town revoke almere            its key is in wrong hands: it counts no longer
 hub person add "Name" mail@…      somebody of the association
 hub login-link mail@…             a one-time login link, for when mail is down
 hub token mail@…                  an API token
+hub test-mail mail@…              try the mail settings
 hub broker definitions            what RabbitMQ must have, as a file to import
 hub broker users                  make every town's user on RabbitMQ again, when it was set up anew
 hub rebuild                       fold the national log into the read models again
@@ -43,6 +44,7 @@ from shared.serving import (
     require_tables,
     serve_web,
     stopped_by_signals,
+    try_mail,
     upgrade_tables,
 )
 from shared.settings import settings_table
@@ -223,6 +225,14 @@ def token(settings: Settings, email: str, name: str) -> None:
     who = _somebody(settings, email)
     with database.transaction() as session:
         click.echo(login.make_api_token(session, who.code, name, utc_now()))
+
+
+@cli.command("test-mail")
+@click.argument("email", type=EMAIL)
+@settled
+def test_mail(settings: Settings, email: str) -> None:
+    """Send one mail now, and say plainly what went wrong."""
+    try_mail(settings.mail_url, settings.mail_from, email, utc_now())
 
 
 @cli.group()

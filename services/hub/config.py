@@ -62,7 +62,8 @@ class Settings:
     url: str = setting("This hub's own address, as people and towns reach it", default="http://127.0.0.1:8000", reads=web_address)
     name: str = setting("What the association is called", default="Algemene Vereniging voor Buurtmoestuinen")
     mail: str = setting(
-        "How mail leaves: smtp://host:port, smtps://user:password@host or folder:/path; a folder in the state folder when empty",
+        "How mail leaves: smtp://user:password@host (port 587, TLS by STARTTLS), smtps://user:password@host (port 465), smtp://host"
+        " (port 25, no password) or folder:/path; a folder in the state folder when empty",
         default="",
         reads=mail_address,
     )

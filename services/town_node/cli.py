@@ -32,7 +32,6 @@ from services.town_node.config import HERE, PREFIX, Settings, load_settings, utc
 from shared import login
 from shared.db import Database
 from shared.language import HERE as LOCAL
-from shared.mail import Away, compose, post_office
 from shared.refusals import Refusal
 from shared.serving import (
     EMAIL,
@@ -43,6 +42,7 @@ from shared.serving import (
     require_tables,
     serve_web,
     stopped_by_signals,
+    try_mail,
     upgrade_tables,
 )
 from shared.settings import settings_table
@@ -204,19 +204,7 @@ def show_settings() -> None:
 @settled
 def test_mail(settings: Settings, email: str) -> None:
     """Send one mail now, and say plainly what went wrong."""
-    message = compose(
-        sender=settings.mail_from,
-        to=email,
-        subject="Tuinkoepel",
-        text="De mail werkt. / Mail works.",
-        now=utc_now(),
-        place="test",
-    )
-    try:
-        post_office(settings.mail_url)(message)
-    except (Away, OSError, ValueError) as error:  # smtplib's exceptions are OSErrors
-        raise click.ClickException(f"the mail could not be sent: {' '.join(str(error).split())}") from None
-    click.echo(f"Sent to {email}.")
+    try_mail(settings.mail_url, settings.mail_from, email, utc_now())
 
 
 KIND = click.Choice(["initiatives", "members", "lessons", "meetings"])

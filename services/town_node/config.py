@@ -40,7 +40,8 @@ class Settings:
     bus: str = setting("Bus address; what the association told at joining when empty", default="", reads=BUS)
     url: str = setting("This node's own address, as its members reach it", default="http://127.0.0.1:8001", reads=web_address)
     mail: str = setting(
-        "How mail leaves: smtp://host:port, smtps://user:password@host or folder:/path; a folder in the state folder when empty",
+        "How mail leaves: smtp://user:password@host (port 587, TLS by STARTTLS), smtps://user:password@host (port 465), smtp://host"
+        " (port 25, no password) or folder:/path; a folder in the state folder when empty",
         default="",
         reads=mail_address,
     )

@@ -89,3 +89,12 @@ def test_a_login_link_is_printed_once_the_person_is_known_also_when_mail_is_down
     link = hub.does("login-link", "vera@koepel.example", MAIL="smtp://127.0.0.1:1", URL="https://koepel.example")
     assert link.startswith("https://koepel.example/login/link/")
     assert hub.does("token", "vera@koepel.example").startswith("tk_")
+
+
+def test_a_test_mail_arrives_or_says_plainly_what_went_wrong(hub):
+    arrived = hub.does("test-mail", "Vera@koepel.example", MAIL=f"folder:{hub.state / 'post'}")
+    assert arrived == "Sent to vera@koepel.example."
+    assert len(list((hub.state / "post").glob("*.eml"))) == 1
+    assert "the mail could not be sent: ConnectionRefusedError" in hub.refuses(
+        "test-mail", "a@b.example", MAIL="smtp://127.0.0.1:1"
+    )

@@ -81,9 +81,10 @@ def test_a_period_is_a_number_of_seconds(text):
         read(node_config, HEAD_PERIOD=text)
 
 
-def test_a_password_is_not_repeated_in_the_complaint():
+@pytest.mark.parametrize("who", ["almere:geheim", "almere:geh/geheim", "almere@mail.example:geheim", "almere:g geheim"])
+def test_a_password_is_not_repeated_in_the_complaint(who):
     with pytest.raises(BadSetting) as refused:
-        read(node_config, BUS="amqq://almere:geheim@bus.example")
+        read(node_config, BUS=f"amqq://{who}@bus.example")
     assert "geheim" not in str(refused.value)
     assert "bus.example" in str(refused.value)
 

@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 from click.testing import CliRunner
 
 from services.town_node.cli import cli
@@ -123,6 +124,26 @@ def test_a_stranger_gets_no_login_link(node):
 
 def test_a_test_mail_says_plainly_what_went_wrong(node):
     assert "the mail could not be sent" in node.refuses("test-mail", "a@b.example", MAIL=f"smtp://127.0.0.1:{free_port()}")
+
+
+def test_a_test_mail_says_which_password_is_wrong_and_does_not_say_the_password(node):
+    class Stranger:
+        """Knows nobody."""
+
+        async def auth_PLAIN(self, _server, _told):  # noqa: N802  # aiosmtpd's name
+            return AuthResult(success=False, handled=False)
+
+    server = Controller(Stranger(), hostname="127.0.0.1", port=free_port(), auth_require_tls=False)
+    server.start()
+    try:
+        said = node.refuses("test-mail", "a@b.example", MAIL=f"smtp://kring:geheim@127.0.0.1:{server.port}")
+    finally:
+        server.stop()
+    assert "the mail could not be sent: the mail server does not take this name and password: 535" in said
+    assert "geheim" not in said
+    unreadable = node.refuses("test-mail", "a@b.example", MAIL="smtp://kring:ge/he#im@mail.example")
+    assert "in a password write / ? # % @ as %2F %3F %23 %25 %40" in unreadable
+    assert "im@" not in unreadable
 
 
 def test_a_test_mail_arrives(node):
