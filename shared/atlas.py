@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 from flask import Response, after_this_request, request
+from markupsafe import Markup
 
 from shared.coordinates import SQUARE
 from shared.events import INITIATIVE_KINDS, PHASES, Place
@@ -25,7 +26,8 @@ from shared.web import asset, site
 
 BACKGROUND = "https://service.pdok.nl"
 _TILES = BACKGROUND + "/brt/achtergrondkaart/wmts/v2_0/grijs/EPSG:3857/{z}/{x}/{y}.png"
-_CREDIT = "Kadaster / PDOK, CC BY 4.0"
+"""The grey one of its four: our marks are in colour. It has the zooms 6 to 19 (`map.js`)."""
+_OWNER, _LICENCE = "https://www.kadaster.nl", "https://creativecommons.org/licenses/by/4.0/"
 
 EXACT, NEAR, WITH_CIRCLE = range(3)
 """How exactly a mark stands where its initiative is; a place that is not told stands with the circle of its town."""
@@ -93,9 +95,15 @@ def told(places_url: str, mark_url: str, **more: Any) -> dict[str, Any]:
         "words": _words(),
     } | more
     if site().map_background:
-        facts["tiles"], facts["credit"] = _TILES, _CREDIT
+        facts["tiles"], facts["credit"] = _TILES, _credit()
         after_this_request(_allow_background)
     return facts
+
+
+def _credit() -> str:
+    """What stands on the map, as HTML: whose data it is and by which licence (CC BY asks for both, with their addresses)."""
+    link = Markup('<a href="{}" target="_blank" rel="noopener">{}</a>')  # another tab: a form may stand around the map
+    return _("Map data © %(owner)s, %(licence)s", owner=link.format(_OWNER, "Kadaster"), licence=link.format(_LICENCE, "CC BY 4.0"))
 
 
 def _allow_background(answer: Response) -> Response:

@@ -54,7 +54,7 @@
       L.control.scale({ imperial: false }).addTo(this.map);
       L.geoJSON(outline, { interactive: false, style: { className: "land", weight: 1 } }).addTo(this.map);
       if (tiles) {
-        L.tileLayer(tiles, { minZoom: 6, maxNativeZoom: 18, maxZoom: 18, bounds: [[50.5, 3.2], [53.8, 7.5]] }).addTo(this.map);
+        L.tileLayer(tiles, { minZoom: 6, maxNativeZoom: 18, maxZoom: 18, bounds: [[50.5, 3.25], [54, 7.6]] }).addTo(this.map);
         L.control.attribution({ prefix: false }).addAttribution(this.told.credit).addTo(this.map);
       }
       // The page scrolls over a map that nobody uses.

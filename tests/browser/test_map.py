@@ -178,9 +178,16 @@ def test_the_background_is_fetched_only_where_the_operator_switched_it_on(open_m
     page.context.route(f"{tile}**", lambda route: (served.append(route.request.url), route.fulfill(status=200, body=PIXEL)))
     page.goto(sites.hub.url)
     expect(page.locator(".leaflet-tile-loaded").first).to_be_attached()
-    expect(page.locator(".leaflet-control-attribution")).to_contain_text("Kadaster")
-    assert all("/brt/achtergrondkaart/" in url for url in served)
-    assert served
+    credit = page.locator(".leaflet-control-attribution")
+    expect(credit).to_have_text("Kaartgegevens © Kadaster, CC BY 4.0")
+    credit.scroll_into_view_if_needed()
+    expect(credit).to_be_in_viewport(ratio=1)
+    expect(credit.get_by_role("link", name="Kadaster")).to_have_attribute("href", "https://www.kadaster.nl")
+    expect(credit.get_by_role("link", name="CC BY 4.0")).to_have_attribute("href", re.compile("/licenses/by/4.0/"))
+    form = re.compile(r"https://service\.pdok\.nl/brt/achtergrondkaart/wmts/v2_0/grijs/EPSG:3857/(\d+)/\d+/\d+\.png")
+    zooms = {int(form.fullmatch(url)[1]) for url in served}
+    assert zooms
+    assert zooms <= set(range(6, 20)), "those that it has"
 
 
 PIXEL = (

@@ -135,5 +135,8 @@ def test_a_background_is_allowed_on_maps_only_and_only_when_switched_on(hub, alm
     reader = hub.test_client()
     assert "pdok" not in reader.get("/").headers["Content-Security-Policy"]
     hub.extensions["site"].map_background = True
-    assert "img-src 'self' https://service.pdok.nl data:;" in reader.get("/").headers["Content-Security-Policy"]
+    page = reader.get("/")
+    assert "img-src 'self' https://service.pdok.nl data:;" in page.headers["Content-Security-Policy"]
+    assert page.headers["Content-Security-Policy"].count("pdok") == 1, "images and nothing else"
+    assert "Kaartgegevens" in page.text
     assert "pdok" not in reader.get("/lessons").headers["Content-Security-Policy"]
