@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import re
+import secrets
 import signal
 import socket
 import sqlite3
@@ -15,19 +16,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db import Database
-from shared.keys import DamagedKey
-from shared.mail import Away, compose, post_office
-from shared.observability import facts, start_logging
-from shared.settings import BadSetting
+from shared.keys import DamagedKey, keep_key, load_key
+from shared.mail import Away, compose, mail_address, post_office
+from shared.observability import arm, facts, start_logging
+from shared.settings import (
+    BadSetting,
+    address_of,
+    failpoint_name,
+    flag,
+    folder,
+    host_names,
+    log_level,
+    read_settings,
+    setting,
+    times,
+    whole,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +53,81 @@ FIRST_WORD = 0.2
 REQUEST_LASTS = 60.0
 """Seconds within which a request must have come in and its answer have gone out."""
 PORT = click.IntRange(1, 65535)
+BUS_ADDRESS = address_of("sqlite", "amqp", "amqps")
 T = TypeVar("T")
+
+
+# ---- What hub and node are told alike ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """The settings that hub and node have both; a service's own `Settings` add to them."""
+
+    database_file: ClassVar[str]
+    """What the SQLite file in the state folder is called."""
+    state: Path = setting("Folder for the database and the keys, and on the hub for the bus", reads=folder)
+    database: str = setting(
+        "Database address: sqlite:///path or postgresql://…; SQLite in the state folder when empty",
+        default="",
+        reads=address_of("sqlite", "postgresql"),
+    )
+    mail: str = setting(
+        "How mail leaves: smtp://user:password@host (port 587, TLS by STARTTLS), smtps://user:password@host (port 465), smtp://host"
+        " (port 25, no password) or folder:/path; a folder in the state folder when empty",
+        default="",
+        reads=mail_address,
+    )
+    map_background: bool = setting(
+        "Whether maps show a background that readers' browsers fetch from the Kadaster's public service (PDOK)",
+        default=False,
+        reads=flag,
+    )
+    hosts: tuple[str, ...] = setting(
+        "Other names than that of its own address by which this site is reached, with commas between", default=(), reads=host_names
+    )
+    proxies: int = setting(
+        "How many proxies stand in front; only then are X-Forwarded-For and X-Forwarded-Proto believed", default=0, reads=whole
+    )
+    limits: float = setting(
+        "What the numbers of requests that are let in (shared/limits.py) are multiplied by; 0: no limits", default=1.0, reads=times
+    )
+    demo: bool = setting("Show the demo's own page of mails, /dev/mail", default=False, reads=flag)
+    log_level: str = setting("Which log lines are written: DEBUG, INFO, WARNING or ERROR", default="INFO", reads=log_level)
+    failpoint: str = setting("For the kill tests only: where the process ends itself", default="", reads=failpoint_name)
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.state / self.database_file}"
+
+    @property
+    def mail_url(self) -> str:
+        return self.mail or f"folder:{self.state / 'mail'}"
+
+
+Settings = TypeVar("Settings", bound=Served)
+
+
+def load(cls: type[Settings], prefix: str) -> Settings:
+    """The settings from the environment. Raises `BadSetting`."""
+    settings = read_settings(cls, prefix=prefix)
+    if settings.failpoint:
+        arm(settings.failpoint)
+    return settings
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+def web_secret(settings: Served) -> bytes:
+    """What forms are signed with: random, made at the first start."""
+    path = settings.state / "web.secret"
+    return (load_key(path) or keep_key(path, secrets.token_bytes(32))).seed
+
+
+# ---- What is typed -----------------------------------------------------------------------------------------------------------
 
 
 class _Email(click.ParamType[str]):
