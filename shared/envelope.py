@@ -223,7 +223,11 @@ def stored_entry(header: bytes, hashed: bytes, signature: bytes, salt: bytes | N
 def is_name(text: Any) -> bool:
     """Whether this can be the name of a town, an epoch, a key or a feed."""
     return (
-        isinstance(text, str) and 2 <= len(text) <= 40 and text.replace("-", "").isalnum() and text == text.lower()
+        isinstance(text, str)
+        and 2 <= len(text) <= 40
+        and text.isascii()
+        and text.replace("-", "").isalnum()
+        and text == text.lower()
     )  # the slug's rule
 
 

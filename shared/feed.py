@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from shared.db import Base, upsert
 from shared.envelope import Entry, Malformed, from_json, is_name, stored_entry, to_json
-from shared.inbox import KOEPEL, accept_entries, inbox
+from shared.inbox import KOEPEL, accept_entries, inbox, speaks_of_erased
 from shared.pins import epoch_order
 from shared.quarantine import quarantine_message
 
@@ -200,7 +200,7 @@ def accept_page(session: Session, raw: bytes, own_town: str, now: datetime) -> i
         try:
             entry = from_json(item)
         except Malformed as error:
-            quarantine_message(session, "", "malformed", str(error), orjson.dumps(item), now)
+            quarantine_message(session, "", "malformed", str(error), orjson.dumps(item), now, speaks_of_erased)
             continue
         if entry.says.town != own_town:
             entries.append(entry)

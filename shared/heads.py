@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 from shared.db import Base, Database, Moment, upsert
 from shared.envelope import NO_HASH
 from shared.eventlog import Author, read_head
-from shared.feed import fits, spread_of
+from shared.feed import feed_head, fits, spread_of
 from shared.inbox import freeze, inbox, inbox_cursor, thaw_log
 from shared.keys import KeyPair, from_text, to_text, verified
 from shared.pins import read_pins
@@ -301,8 +301,9 @@ def _was_empty_since(session: Session, before: Any) -> bool:
 
 
 def _slowest(session: Session, besides: str) -> int:
-    """How far the slowest of the other towns has read the feed, by what it said last."""
-    return session.scalar(select(func.min(known_head.c.feed_cursor)).where(known_head.c.town != besides)) or 0
+    """How far the slowest of the other towns has read the feed, by what it said last; to its end when there is no other town."""
+    reached = session.scalar(select(func.min(known_head.c.feed_cursor)).where(known_head.c.town != besides))
+    return feed_head(session)[1] if reached is None else reached
 
 
 def _last_entry(session: Session, held: Any) -> tuple[str, str]:

@@ -179,12 +179,6 @@ class _Store:
             cursor.update(frozen_at=self.now, trouble=trouble, moved=True)
             log.error("inbox.frozen", extra=facts(town=town, trouble=trouble))
 
-    def speaks_of_erased(self, message: Message | None) -> bool:
-        """Whether something in this message was erased: then its bytes are not kept, for whatever reason it is refused."""
-        return message is not None and any(
-            {(message.town, entry.says.subject), (EVERYWHERE, entry.says.subject)} & self.erased for entry in message.entries
-        )
-
     def save(self) -> None:
         """Write it all, in one statement per table."""
         if self.rows:
@@ -258,6 +252,11 @@ def erase_stored(session: Session, town: str, subject: str) -> None:
     )
 
 
+def speaks_of_erased(session: Session, raw: bytes) -> bool:
+    """Whether these bytes name something that was erased, in whatever form and in whoever's name they came."""
+    return any(subject.encode() in raw for subject in session.scalars(select(erased.c.subject).distinct()))
+
+
 # ---- Messages from the bus -------------------------------------------------------------------------------------------------
 
 
@@ -276,12 +275,10 @@ def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> l
         if message is not None:
             _judge(store, outcome, message)
     store.save()
-    for (outcome, message), raw in zip(outcomes, raws, strict=True):
+    for (outcome, _), raw in zip(outcomes, raws, strict=True):
         if outcome.verdict in KEPT:
             known = outcome.town if outcome.verdict != "unknown_key" or store.pins.keys_of(outcome.town) else ""
-            quarantine_message(
-                session, known, outcome.verdict, outcome.reason, b"" if store.speaks_of_erased(message) else raw, now
-            )
+            quarantine_message(session, known, outcome.verdict, outcome.reason, raw, now, speaks_of_erased)
         _report(outcome)
     return [outcome for outcome, _ in outcomes]
 
@@ -443,7 +440,7 @@ def accept_entries(session: Session, entries: Sequence[Entry], now: datetime) ->
         elif verdict != "known":
             reason = f"feed entry {says.seq} of epoch {says.epoch}"
             known = says.town if store.pins.knows(says.town) else ""  # what names no town of ours shares one cap
-            quarantine_message(session, known, verdict, reason, entry.header + b"\n" + (entry.body or b""), now)
+            quarantine_message(session, known, verdict, reason, entry.header + b"\n" + (entry.body or b""), now, speaks_of_erased)
             _report(Outcome(verdict, says.town, reason=reason))
     fresh = len(store.rows) - before
     store.save()

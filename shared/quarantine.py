@@ -7,7 +7,7 @@ message names is a claim; what names no town known here shares one cap under the
 Tables: `quarantine` (what is kept), `quarantine_count` (per town and reason, how often and when last).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,8 +58,13 @@ ADVICE = {
 """What each reason means, and what to do; shown to the association, and to the town it claims to be from."""
 
 
-def quarantine_message(session: Session, town: str, verdict: str, reason: str, raw: bytes, now: datetime) -> bool:
-    """Keep this message, unless the town's share is full; count it in any case. Returns whether it was kept."""
+def quarantine_message(
+    session: Session, town: str, verdict: str, reason: str, raw: bytes, now: datetime, hides: Callable[[Session, bytes], bool]
+) -> bool:
+    """Keep this message, unless the town's share is full; count it in any case. Returns whether it was kept.
+
+    `hides`: whether it speaks of something that was erased. Then only is kept that it came (I18).
+    """
     changed = session.execute(
         update(quarantine_count)
         .where(quarantine_count.c.town == town, quarantine_count.c.verdict == verdict)
@@ -77,7 +82,8 @@ def quarantine_message(session: Session, town: str, verdict: str, reason: str, r
     ).one()
     if held[0] >= KEPT_MAX or held[1] + len(raw) > BYTES_MAX or held[2] >= HOURLY_MAX:
         return False
-    row = {"town": town, "verdict": verdict, "reason": reason[:500], "came_at": now, "size": len(raw), "message": raw}
+    kept = b"" if hides(session, raw) else raw
+    row = {"town": town, "verdict": verdict, "reason": reason[:500], "came_at": now, "size": len(kept), "message": kept}
     session.execute(quarantine.insert(), row)
     return True
 

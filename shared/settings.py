@@ -108,7 +108,8 @@ def address_of(*schemes: str) -> Callable[[str], str]:
                 complete = bool(parts.path.strip("/"))
             else:
                 complete = bool(parts.hostname and parts.port != 0 and not re.search(r"\s", text))
-        except ValueError:  # no port, no IPv6 address
+                (parts.hostname or "").encode("idna")
+        except ValueError:  # no port, no IPv6 address, no name
             complete = False
         if not complete or parts.scheme.partition("+")[0] not in schemes:
             msg = "expected " + " or ".join("sqlite:///path" if scheme == "sqlite" else f"{scheme}://host…" for scheme in schemes)

@@ -42,7 +42,7 @@ from shared.envelope import NO_HASH, pack, read_event, seal
 from shared.eventlog import Author, open_epoch, read_head, read_log
 from shared.events import Event, LessonShared, TownAdmitted
 from shared.heads import known_head, received_head
-from shared.inbox import accept_messages, freeze
+from shared.inbox import accept_messages, freeze, speaks_of_erased
 from shared.keys import KeyPair, keep_key, to_text
 from shared.pins import pin_key
 from shared.projections import Rows
@@ -221,7 +221,7 @@ def _be_in_trouble(folder: Path) -> tuple[NodeSettings, str]:
                 complaints=[{"verdict": "bad_signature", "times": 3, "last_at": int(NOW.timestamp())}],
             )
         )  # fmt: skip
-        quarantine_message(session, "dronten", "unknown_key", "feed entry 1", b"bytes", NOW)
+        quarantine_message(session, "dronten", "unknown_key", "feed entry 1", b"bytes", NOW, speaks_of_erased)
     database.close()
     return settings, worried
 
@@ -242,7 +242,9 @@ def _be_guarded(session: Session) -> None:
     place = {"town": "elburg", "epoch": "e1", "seq": 1, "prevhash": NO_HASH, "key": KeyPair.of(b"elburg".ljust(32, b"-"))}
     accept_messages(session, pack([seal(event, now=NOW, salt=bytes(32), **place)])[:1], NOW)
     for verdict, raw in (("malformed", b"<b>\xff\x00 not ours"), ("bad_signature", b'{"town":"almere"}')):
-        quarantine_message(session, "almere" if verdict == "bad_signature" else "", verdict, "seen in a test", raw, NOW)
+        quarantine_message(
+            session, "almere" if verdict == "bad_signature" else "", verdict, "seen in a test", raw, NOW, speaks_of_erased
+        )
 
 
 @contextlib.contextmanager

@@ -75,6 +75,27 @@ def test_the_sidecar_shows_a_setback_before_any_call(world):
         assert set_back(session).why == "sidecar"
 
 
+def test_a_log_that_was_put_back_waits_for_what_is_still_on_the_bus(world):
+    almere, _ = settled(world)
+    backup = image(almere.database)
+    almere.tell("lesson-2", "Nog onderweg")
+    while almere.relay(world.hub.under_way.append):
+        pass
+    before = almere.entries[0].says.epoch
+    put_back(almere, backup, sidecar=True)
+    for _ in range(3):
+        world.now += timedelta(seconds=30)
+        with world.hub.database.transaction() as session:
+            heads.show_pulse(session, world.clock(), empty=False)
+        almere.call()
+        with almere.database.reading() as session:
+            assert set_back(session) is not None, "whoever asks too early gets half of it, and forks"
+    world.pump(3)
+    assert almere.own == {"lesson-1": "Vraag vroeg om water", "lesson-2": "Nog onderweg"}
+    assert almere.entries[0].says.epoch == before
+    agreed(world)
+
+
 def test_a_new_epoch_is_swapped_in_at_once_and_not_before_it_is_settled(world):
     almere, _ = settled(world)
     backup = image(almere.database)

@@ -75,6 +75,30 @@ def test_a_gap_is_filled_at_the_next_head(hub, town):
     assert stored(hub.database, "almere") == 2
 
 
+def test_only_so_many_towns_at_a_time_are_asked_to_send_everything_again(hub, town, clock, monkeypatch):
+    monkeypatch.setattr(heads, "REPEATS_MAX", 2)
+    towns = [town(slug) for slug in ("almere", "breda", "dronten")]
+    for one in towns:
+        one.publish = lambda _message: None
+        one.share("Zoekgeraakt")
+        one.relay()
+        one.call()
+        one.publish = hub.bus.publisher(one.slug)
+    clock.pass_by(seconds=30)
+    hub.work()
+    assert [one.call().want_from for one in towns] == [1, 1, None]
+    for one in towns:
+        one.relay()
+    hub.work()
+    assert [stored(hub.database, one.slug) for one in towns] == [1, 1, 0]
+    clock.pass_by(seconds=heads.REPEAT_LASTS.total_seconds() + 1)
+    hub.work()
+    assert towns[2].call().want_from == 1, "its turn has come"
+    towns[2].relay()
+    hub.work()
+    assert [stored(hub.database, one.slug) for one in towns] == [1, 1, 1]
+
+
 def test_a_hub_worker_that_is_off_makes_no_town_repeat_itself(hub, town, clock):
     almere = town("almere")
     almere.share("Wacht op de bus")

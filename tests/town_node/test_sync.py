@@ -22,6 +22,7 @@ from shared.erasure import note_erasures
 from shared.eventlog import head, log, payload, read_head, read_log
 from shared.events import CircleDescribed, LessonShared, Redacted
 from shared.heads import received_head
+from shared.inbox import speaks_of_erased
 from shared.mail import mail
 from shared.pins import pin_key
 from shared.quarantine import ADVICE, quarantine_message
@@ -187,7 +188,7 @@ def test_what_was_refused_on_either_side_is_said_with_its_meaning(database, memb
     ]
     answered(complaints=[*told, "rubbish", {"verdict": 1, "times": "x", "last_at": 10**30}])
     with database.transaction() as session:
-        quarantine_message(session, "dronten", "unknown_key", "feed entry 1", b"bytes", NOW)
+        quarantine_message(session, "dronten", "unknown_key", "feed entry 1", b"bytes", NOW, speaks_of_erased)
     page = member.get("/sync")
     for words in (
         ADVICE["bad_signature"],

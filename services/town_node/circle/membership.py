@@ -34,6 +34,7 @@ from shared.observability import failpoint
 from shared.pins import ROTATES, follow_key, pin, pin_key, rotated, rotation_proof
 from shared.refusals import Refusal
 from shared.restore import Slice, begin_epoch, note_setback, set_back
+from shared.serving import BUS_ADDRESS
 
 PROOF = b"join1"
 KEY, NEXT_KEY, PREVIOUS_KEY = "town.key", "town.next.key", "town.previous.key"
@@ -312,6 +313,7 @@ def _welcome(said: bytes) -> dict[str, Any] | None:
     try:
         told = orjson.loads(said)
         from_text(told["hub_key"], 32)
+        BUS_ADDRESS(told["bus"])
         sound = type(told["anew"]) is bool and is_name(told["town"]) and told["town"] != KOEPEL
         fits = all(0 < len(told[name]) <= longest and told[name].isprintable() for name, longest in _LONGEST.items())
     except (ValueError, TypeError, KeyError, AttributeError):
