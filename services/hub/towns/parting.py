@@ -2,8 +2,8 @@
 
 **Revoking.** A key ends at a place of the town's log, never at a time: what it signed up to there stays, what it signs beyond
 reaches neither log nor cursor, here and at every town that has read `key.revoked`. Here the end holds at once, in the transaction
-that tells it. The place is what is held now, or an earlier one; what is held beyond that is not handed on any more, and stays to be
-seen here until the town has joined anew with a code (`joining.readmit_town`) and told everything again.
+that tells it. The place is what is held now, or an earlier one; what is held beyond that stays in the log, counts for nothing, and
+is shown nowhere any more (`shared/pins.py`, `counts_to`). The town joins anew with a code (`joining.readmit_town`).
 
 **Leaving.** The town's key ends, its row says since when, and what it shared stays or is erased, as the town says.
 
