@@ -7,6 +7,8 @@ from datetime import date, time
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.town_node.lessons.library import LibraryLesson
 from shared import events
@@ -101,6 +103,49 @@ def test_markdown_makes_nothing_that_runs(probe):
     html = str(markdown(probe))
     assert Looker(html).found == []
     assert not re.search(r"<(?!/?(p|br|em|strong|a|ul|ol|li|blockquote|code|pre|h[2-6]|hr)\b)", html)
+
+
+MARKS = [
+    "[",
+    "](",
+    ")",
+    "<",
+    ">",
+    "&",
+    "#",
+    "`",
+    "*",
+    "_",
+    "~",
+    "!",
+    "'",
+    '"',
+    "\\",
+    "\n",
+    "\n\n",
+    "\t",
+    "    ",
+    "- ",
+    "1. ",
+    "> ",
+    "|",
+    ":",
+    "//",
+]
+PIECES = st.one_of(
+    st.sampled_from([*PROBES, *MARKS, "javascript:", "onclick=", "&#x6a;", "http://a", "\x00", "\ufeff"]), st.text(max_size=12)
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(PIECES, max_size=25).map("".join))
+def test_whatever_is_strung_together_makes_nothing_that_runs(text):
+    html = str(markdown.__wrapped__(text))
+    assert Looker(html).found == []
+    assert not re.search(r"<(?!/?(p|br|em|strong|a|ul|ol|li|blockquote|code|pre|h[2-6]|hr)\b)", html)
+    for link in Looker(html).links:
+        assert set(link) <= {"href", "rel", "title"}
+        assert re.match(r"(https?|mailto):|[^:]*$|[^:]*[/?#]", link.get("href", ""), re.IGNORECASE)
 
 
 def test_a_link_to_elsewhere_gives_nothing_along():
