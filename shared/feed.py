@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from shared.db import Base, upsert
 from shared.envelope import Entry, Malformed, from_json, is_name, stored_entry, to_json
 from shared.inbox import KOEPEL, accept_entries, inbox, speaks_of_erased
-from shared.pins import epoch_order
+from shared.pins import read_pins
 from shared.quarantine import quarantine_message
 
 PAGE_MAX = 500
@@ -136,11 +136,13 @@ def read_tail(session: Session, town: str, epoch: str, after: int) -> bytes:
 
     An empty epoch: from the first.
     """
-    order = select(epoch_order.c.epoch, epoch_order.c.counts_to).where(epoch_order.c.town == town).order_by(epoch_order.c.number)
-    epochs = {row.epoch: row.counts_to for row in session.execute(order)}
-    start = list(epochs).index(epoch) if epoch in epochs else 0
-    after = after if epoch in epochs else 0
-    for here, counts_to in list(epochs.items())[start:]:
+    pins = read_pins(session, [town])
+    epochs = sorted((number, here) for (_, here), number in pins.numbers.items())
+    known = [here for _, here in epochs]
+    start = known.index(epoch) if epoch in known else 0
+    after = after if epoch in known else 0
+    for here in known[start:]:
+        counts_to = pins.counts_to(town, here)
         upto = () if counts_to is None else (inbox.c.seq <= counts_to,)
         rows = session.execute(
             select(inbox.c.header, inbox.c.hash, inbox.c.signature, inbox.c.salt, inbox.c.body)

@@ -214,7 +214,7 @@ class _Store:
     def _believe_association(self, happened: TownAdmitted | KeyRevoked) -> None:
         """Whose key is whose. The hub heard it already when it admitted the town; saying it again changes nothing."""
         if isinstance(happened, KeyRevoked):
-            revoke_key(self.session, happened.town, happened.key_id, happened.epoch, happened.last)
+            revoke_key(self.session, happened.town, happened.key_id, happened.epoch, happened.last, self.now)
             return
         try:
             public = from_text(happened.public_key, 32)
@@ -285,7 +285,7 @@ def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> l
 
 def _judge(store: _Store, outcome: Outcome, message: Message) -> None:
     town, first, last = message.town, message.entries[0].says.seq, message.entries[-1].says.seq
-    key = store.pins.key_for(town, message.key_id, message.epoch, last)
+    key = store.pins.key_for(town, message.key_id, message.epoch, last, hears_all=True)
     if key is None:
         ended = store.pins.has_ended(town, message.key_id)
         outcome.verdict = "ended_key" if ended else "unknown_key"
@@ -360,8 +360,9 @@ def _turns_page(store: _Store, outcome: Outcome, message: Message, cursor: dict[
     begun = store.session.execute(select(epoch_order).where(epoch_order.c.town == town, epoch_order.c.epoch == present)).first()
     follows = store.pins.number_of(town, opened.previous)
     reach, reached = cursor["seq"], bytes(cursor["hash"])
-    if begun is not None and begun.counts_to is not None and begun.counts_to < reach:  # what lies beyond is nobody's word
-        reach = begun.counts_to
+    counts_to = store.pins.counts_to(town, present)
+    if counts_to is not None and counts_to < reach:  # what lies beyond is nobody's word
+        reach = counts_to
         reached = store.stored_hashes([(town, present, reach)]).get((town, present, reach), NO_HASH)
     knows_all = opened.previous == present and (opened.last > reach or (opened.last == reach and opened.last_hash == reached.hex()))
     trusted = cursor["thawed"] or town == KOEPEL

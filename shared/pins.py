@@ -7,14 +7,18 @@ A town's first key is pinned when the association says whose it is. A later one 
 Epochs have an order per town, which lives here too, because "up to this place" means nothing without it: the first is 1, and one
 that names another as its previous comes right after it.
 
-Tables: `pin` (one row per town and key), `epoch` (one row per town and epoch).
+The association's word may come before what it is about: a late town reads that a key was revoked before it reads that there is such
+a key. It is remembered all the same.
+
+Tables: `pin` (one row per town and key; without its bytes while only its end is known), `epoch` (one row per town and epoch),
+`cut_off`.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, select, update
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, String, Table, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Moment, upsert
@@ -45,11 +49,17 @@ epoch_order = Table(
     Column("number", Integer, nullable=False),
     Column("opened_at", Moment, nullable=False),
     Column("settled", BigInteger),
-    Column("counts_to", BigInteger),
 )
-"""`settled`: the place of its `epoch.settled`; 0 for a town's first epoch, None until the town has told everything again.
-`counts_to`: up to which place it counts by the association's word, None while there is none. What lies beyond was taken in
-before, stays in the log, and is shown to nobody."""
+"""`settled`: the place of its `epoch.settled`; 0 for a town's first epoch, None until the town has told everything again."""
+cut_off = Table(
+    "cut_off",
+    Base.metadata,
+    Column("town", String(40), primary_key=True),
+    Column("epoch", String(40), primary_key=True),
+    Column("last", BigInteger, nullable=False),
+)
+"""Up to where an epoch counts, by the association's word. What lies beyond was taken in before, stays in the log, and is shown to
+nobody."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +73,28 @@ class Pin:
 class Pins:
     """The keys of some towns, looked up once for a batch."""
 
-    def __init__(self, keys: Mapping[tuple[str, str], Pin], numbers: Mapping[tuple[str, str], int]) -> None:
-        self._keys, self.numbers = dict(keys), dict(numbers)
+    def __init__(
+        self,
+        keys: Mapping[tuple[str, str], Pin],
+        numbers: Mapping[tuple[str, str], int],
+        cuts: Mapping[tuple[str, str], int] | None = None,
+    ) -> None:
+        self._keys, self.numbers, self._cuts = dict(keys), dict(numbers), dict(cuts or {})
 
-    def key_for(self, town: str, key_id: str, epoch: str, seq: int) -> bytes | None:
-        """The public key that may sign this place; None when there is none, or when it ended before it."""
+    def key_for(self, town: str, key_id: str, epoch: str, seq: int, *, hears_all: bool = False) -> bytes | None:
+        """The public key that may sign this place; None when there is none, or when it ended before it.
+
+        A key may have ended in an epoch that is unknown here. For a town that reads the feed this place then comes before it. The
+        hub `hears_all`: it knew that epoch once, lost its logs, and must not believe the key in any other.
+        """
         found = self._keys.get((town, key_id))
-        if found is None:
+        if found is None or not found.public:
             return None
         if found.ends is None or (found.ends[0] == epoch and seq <= found.ends[1]):
             return found.public
         here, end = self.numbers.get((town, epoch)), self.numbers.get((town, found.ends[0]))
-        if end is None:  # an epoch we have not heard of yet: so this place comes before it; "none" comes before everything
-            return found.public if found.ends[0] != NEVER else None
+        if end is None:  # "none" comes before everything
+            return found.public if found.ends[0] != NEVER and not hears_all else None
         return found.public if here is not None and here < end else None
 
     def knows(self, town: str) -> bool:
@@ -91,6 +110,21 @@ class Pins:
         """The last place that this key may sign; None while it has no end, or is unknown."""
         found = self._keys.get((town, key_id))
         return found.ends if found else None
+
+    def counts_to(self, town: str, epoch: str) -> int | None:
+        """The last place of this epoch that counts, by the association's word; None when it said nothing of it."""
+        return self._cuts.get((town, epoch))
+
+    def ending_after(self, town: str, epoch: str, last: int) -> list[str]:
+        """The short names of the keys that count beyond this place of an epoch that is known, or still count."""
+        here = (self.numbers.get((town, epoch), 0), last)
+
+        def ends(held: Pin) -> tuple[float, int]:
+            if held.ends is None:
+                return (float("inf"), 0)
+            return (-1, 0) if held.ends[0] == NEVER else (self.numbers.get((town, held.ends[0]), float("inf")), held.ends[1])
+
+        return [key_id for (whose, key_id), held in self._keys.items() if whose == town and ends(held) > here]
 
     def keys_of(self, town: str) -> list[bytes]:
         """The keys that still count."""
@@ -111,13 +145,17 @@ def read_pins(session: Session, towns: Iterable[str]) -> Pins:
     numbers = {
         (row.town, row.epoch): row.number for row in session.execute(select(epoch_order).where(epoch_order.c.town.in_(wanted)))
     }
-    return Pins(keys, numbers)
+    cuts = {(row.town, row.epoch): row.last for row in session.execute(select(cut_off).where(cut_off.c.town.in_(wanted)))}
+    return Pins(keys, numbers, cuts)
+
+
+_HEARD_OF = func.length(pin.c.public_key) > 0
 
 
 def pin_key(session: Session, town: str, public: bytes, now: datetime) -> bool:
     """Remember a town's first key. A different one later is refused here. Returns whether this very key is pinned."""
     key_id = key_id_of(public)
-    held = session.execute(select(pin.c.key_id).where(pin.c.town == town)).scalars().all()
+    held = session.execute(select(pin.c.key_id).where(pin.c.town == town, _HEARD_OF)).scalars().all()
     if not held:
         session.execute(pin.insert(), {"town": town, "key_id": key_id, "public_key": public, "pinned_at": now})
     return not held or key_id in held
@@ -141,16 +179,20 @@ def _place(session: Session, town: str, epoch: str, seq: int) -> tuple[float, in
     return (float("inf") if number is None else number, seq)
 
 
-def revoke_key(session: Session, town: str, key_id: str, epoch: str, last: int) -> None:
+def revoke_key(session: Session, town: str, key_id: str, epoch: str, last: int, now: datetime) -> None:
     """The association says that this key, and with it the town's word, counts up to that place and no further."""
+    if session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.key_id == key_id)).first() is None:
+        unheard = {"town": town, "key_id": key_id, "public_key": b"", "pinned_at": now, "ends_epoch": epoch, "ends_seq": last}
+        session.execute(pin.insert(), unheard)
     end_key(session, town, key_id, epoch, last)
     _cut_off(session, town, epoch, last)
 
 
 def _cut_off(session: Session, town: str, epoch: str, last: int) -> None:
-    here = epoch_order.c.town == town, epoch_order.c.epoch == epoch
-    further = epoch_order.c.counts_to.is_(None) | (epoch_order.c.counts_to > last)
-    session.execute(update(epoch_order).where(*here, further).values(counts_to=last))
+    here = cut_off.c.town == town, cut_off.c.epoch == epoch
+    before = session.scalar(select(cut_off.c.last).where(*here))
+    if epoch != NEVER and (before is None or before > last):
+        upsert(session, cut_off, [{"town": town, "epoch": epoch, "last": last}])
 
 
 def follow_key(session: Session, town: str, before: str, public: bytes, epoch: str, last: int, now: datetime) -> None:
@@ -159,8 +201,11 @@ def follow_key(session: Session, town: str, before: str, public: bytes, epoch: s
     if held is None:
         return
     fresh = {"town": town, "key_id": key_id_of(public), "public_key": public, "pinned_at": now}
-    if session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.key_id == fresh["key_id"])).first() is None:
+    here = pin.c.town == town, pin.c.key_id == fresh["key_id"]
+    if session.execute(select(pin.c.key_id).where(*here)).first() is None:
         session.execute(pin.insert(), fresh | {"ends_epoch": held.ends_epoch, "ends_seq": held.ends_seq})
+    else:
+        session.execute(update(pin).where(*here, ~_HEARD_OF).values(public_key=public))  # its end was told first
     end_key(session, town, before, epoch, last)
 
 
@@ -198,7 +243,7 @@ def rotated(key_id: str, public: bytes, proof: bytes) -> KeyRotated:
 
 def note_epoch(session: Session, town: str, epoch: str, number: int, now: datetime, settled: int | None) -> None:
     """This epoch is there, at this place in the town's order."""
-    row = {"town": town, "epoch": epoch, "number": number, "opened_at": now, "settled": settled, "counts_to": None}
+    row = {"town": town, "epoch": epoch, "number": number, "opened_at": now, "settled": settled}
     upsert(session, epoch_order, [row])
 
 

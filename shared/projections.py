@@ -27,7 +27,7 @@ from shared.envelope import read_event, stored_entry
 from shared.events import Event, Redacted
 from shared.inbox import KOEPEL, inbox, inbox_cursor
 from shared.observability import facts, failpoint
-from shared.pins import epoch_order
+from shared.pins import cut_off, epoch_order
 
 log = logging.getLogger(__name__)
 
@@ -206,8 +206,9 @@ def _logs(session: Session) -> list[tuple[str, str, int, int]]:
     That is its latest settled epoch. One that the association cut off before it had settled counts for nothing.
     """
     query = (
-        select(*epoch_order.c, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq)
+        select(*epoch_order.c, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq, cut_off.c.last.label("counts_to"))
         .join(inbox_cursor, inbox_cursor.c.town == epoch_order.c.town)
+        .outerjoin(cut_off, (cut_off.c.town == epoch_order.c.town) & (cut_off.c.epoch == epoch_order.c.epoch))
         .where(epoch_order.c.settled.is_not(None))
         .order_by(epoch_order.c.number, epoch_order.c.epoch)
     )
@@ -261,7 +262,8 @@ def _fold(
 ) -> dict[str, Any]:
     """Hand the events to their handlers in order; the cursor that results, stalled before the first that failed.
 
-    A swap that stalls leaves the old rows in place: better yesterday's picture than half of today's (I9).
+    A swap to a new epoch that stalls leaves the old rows in place: better yesterday's picture than half of today's (I9). What was
+    cut off goes in any case.
     """
     effects, seq, stalled = Rows(), stand.seq, None
     cursor = {"projection": projection.name, "town": town, "epoch": epoch, "stalled_at": None, "reason": ""}
@@ -281,7 +283,7 @@ def _fold(
         if isinstance(happened, Redacted):
             projection.erase(session, town, happened.redacts)
         seq = place
-    if stalled is not None and stand.swaps:
+    if stalled is not None and stand.swaps and stand.epoch != epoch:
         return cursor | stalled | {"epoch": stand.epoch, "seq": stand.shown}
     if stand.swaps:
         projection.drop_town(session, town)

@@ -162,7 +162,7 @@ def town_revoke(settings: Settings, slug: str, last: int | None) -> None:
     """End a town's key that is in wrong hands. Afterwards the town joins anew, with a code of `readmit`."""
     database, _ = open_hub(settings)
     with database.transaction() as session:
-        revoke_keys(session, slug, last)
+        revoke_keys(session, slug, utc_now(), last)
 
 
 @cli.command("put-back")

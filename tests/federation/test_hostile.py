@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import delete, select
 
 from services.hub.forwarding import forwarded
+from services.hub.towns.parting import NoKey, revoke_keys
 from shared import feed, restore
 from shared.envelope import NO_HASH, Malformed, pack, seal, to_json
-from shared.eventlog import append, read_head
+from shared.eventlog import append, read_head, read_log
 from shared.events import EpochOpened, EpochSettled, KeyRotated, Redacted, TownAdmitted, TownReadmitted
 from shared.inbox import KOEPEL, inbox, inbox_cursor
 from shared.keys import KeyPair, to_text
@@ -86,6 +87,77 @@ def test_a_tail_without_end_puts_nothing_back_and_fills_no_memory(world, monkeyp
         restore.fetch_tail(session, almere.author, made_up)
     assert sum(map(len, read)) < 55_000
     assert almere.own == before
+
+
+def test_a_town_that_comes_late_hears_of_a_key_and_of_its_end_in_any_order(world):
+    almere, breda = settled(world)
+    almere.rotate()
+    world.pump(3)
+    almere.tell("lesson-2", "Van de dief")
+    world.pump(3)
+    with world.hub.database.transaction() as session:
+        revoke_keys(session, "almere", START, 2)
+    world.hub.digest()
+    breda.pull()
+    late = Node(world, "cuijk")
+    world.hub.digest()
+    late.pull()  # one page, and the association's words come first in it
+    assert (
+        world.hub.shown("almere") == breda.library_of("almere") == late.library_of("almere") == {"lesson-1": "Vraag vroeg om water"}
+    )
+    for node in (breda, late):
+        with node.database.reading() as session:
+            assert read_pins(session, ["almere"]).keys_of("almere") == []
+
+
+def test_a_hub_that_lost_its_logs_does_not_believe_a_key_that_ended(world):
+    almere, _ = settled(world)
+    stolen = almere.key
+    with world.hub.database.transaction() as session:
+        revoke_keys(session, "almere", START, 1)
+        for table in LOGS:
+            session.execute(delete(table))
+    world.hub.sidecar.said, world.hub.is_older = {}, True
+    world.hub.start()
+    almere.key = stolen
+    assert world.hub.accept([chain(almere, "f" * 16, lesson("Van de dief"))]) == ["ended_key"]
+    made_up = {"previous": "e" * 16, "last": 3, "last_hash": "0" * 64}
+    fresh = chain(almere, "d" * 16, EpochOpened(epoch="d" * 16, **made_up), lesson("Van de dief"), EpochSettled(epoch="d" * 16))
+    assert world.hub.accept([fresh]) == ["ended_key"]
+    with almere.database.reading() as session:
+        held = read_log(session, read_head(session).epoch, 0, 10)
+    assert world.hub.accept([pack(held)[0]]) == ["stored"], "what it signed while it counted comes back"
+
+
+def test_a_place_in_an_earlier_run_of_numbers_ends_everything_after_it(world):
+    almere, breda = settled(world)
+    with almere.database.reading() as session:
+        last = read_head(session)
+    place = {"epoch": last.epoch, "seq": 2, "prevhash": last.hash}
+    theft = seal(lesson("Dief", code="lesson-2"), town="almere", key=almere.key, now=START, salt=bytes(32), **place)
+    opened = EpochOpened(epoch="d" * 16, previous=last.epoch, last=2, last_hash=theft.hash.hex())
+    more = chain(almere, "d" * 16, opened, lesson("Nog een dief", code="lesson-3"), EpochSettled(epoch="d" * 16))
+    assert world.hub.accept([pack([theft])[0], more]) == ["stored", "stored"]
+    world.hub.digest()
+    breda.pull()
+    assert world.hub.shown("almere") == breda.library_of("almere") == {"lesson-3": "Nog een dief"}
+
+    def revokes(**at) -> dict:
+        with world.hub.database.transaction() as session:
+            revoke_keys(session, "almere", START, **at)
+        world.hub.digest()
+        breda.pull()
+        assert world.hub.shown("almere") == breda.library_of("almere")
+        return breda.library_of("almere")
+
+    assert revokes() == {"lesson-3": "Nog een dief"}, "at first nobody knows since when"
+    assert revokes(last=0) == {"lesson-1": "Vraag vroeg om water", "lesson-2": "Dief"}
+    assert revokes(last=1, epoch=last.epoch) == {"lesson-1": "Vraag vroeg om water"}
+    assert revokes(last=0, epoch=last.epoch) == {}
+    with pytest.raises(NoKey):
+        revokes(last=0, epoch=last.epoch)
+    with world.hub.database.reading() as session:
+        assert orjson.loads(feed.read_tail(session, "almere", "", 0))["items"] == []
 
 
 def test_a_hub_that_is_put_back_twice_in_a_day_begins_anew_twice_and_then_rests(world):

@@ -2,18 +2,19 @@
 key in wrong hands, a town that leaves, and what is erased for one that is gone.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, redirect, request, url_for
-from wtforms import IntegerField, RadioField
+from wtforms import IntegerField, RadioField, SelectField
 from wtforms.validators import AnyOf, InputRequired, Optional
 
 from services.hub.towns.association import shown, state_of
-from services.hub.towns.parting import StillSpeaks, count_told, erase_for_town, leave, read_told, revoke_keys
+from services.hub.towns.parting import Run, StillSpeaks, count_told, erase_for_town, leave, read_told, revoke_keys, runs_of
 from services.hub.towns.sync import read_epochs, read_instances
 from shared.finding import here
 from shared.heads import thaw
-from shared.language import N_, _
+from shared.language import N_, _, day_time
 from shared.projections import retry_stalls
 from shared.quarantine import ADVICE, clear_quarantine, count_quarantine, read_quarantine, read_refused
 from shared.refusals import NotFound, Refusal
@@ -59,11 +60,19 @@ class NotFrozen(Refusal):
 class RevokeForm(Form):
     """Up to where a key is believed."""
 
+    epoch = SelectField()
     last = IntegerField(validators=[Optional()])
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, runs: Sequence[Run], **kwargs: Any) -> None:
+        super().__init__(data={"last": runs[-1].held if runs else 0, "epoch": runs[-1].epoch if runs else ""}, **kwargs)
+        self.epoch.label.text = _("In which run of numbers")
+        self.epoch.choices = [
+            (run.epoch, _("begun on %(moment)s, %(n)s events", moment=day_time(run.opened_at), n=run.held))
+            for run in reversed(runs)
+        ]
         self.last.label.text = _("The last event that you believe")
+        if len(runs) < 2:
+            del self.epoch
 
 
 class LeaveForm(Form):
@@ -199,12 +208,12 @@ def go_on(slug: str) -> Any:
 @require("association")
 def revoke(slug: str) -> Any:
     with reading() as session:
-        town = shown(state_of(session, slug))
-    form = RevokeForm(data={"last": town["of"].cursor})
+        town, runs = shown(state_of(session, slug)), runs_of(session, slug)
+    form = RevokeForm(runs)
     if form.validate_on_submit():
         with naming(form):
             with transaction() as session:
-                revoke_keys(session, slug, form.last.data)
+                revoke_keys(session, slug, now(), form.last.data, form.epoch.data if form.epoch else None)
             flash_ok(_("The key counts no longer. Give the town a code, so that it can join anew."))
             return redirect(url_for("association.show", slug=slug))
     return render("association/revoke.html", form=form, town=town), 422 if form.is_submitted() else 200

@@ -3,7 +3,7 @@
 **Revoking.** A key ends at a place of the town's log, never at a time: what it signed up to there stays, what it signs beyond
 reaches neither log nor cursor, here and at every town that has read `key.revoked`. Here the end holds at once, in the transaction
 that tells it. The place is what is held now, or an earlier one; what is held beyond that stays in the log, counts for nothing, and
-is shown nowhere any more (`shared/pins.py`, `counts_to`). The town joins anew with a code (`joining.readmit_town`).
+is shown nowhere any more (`shared/pins.py`, `cut_off`). The town joins anew with a code (`joining.readmit_town`).
 
 **Leaving.** The town's key ends, its row says since when, and what it shared stays or is erased, as the town says.
 
@@ -27,7 +27,6 @@ from shared.eventlog import append
 from shared.events import EpochOpened, EpochSettled, KeyRevoked, KeyRotated, Redacted
 from shared.heads import known_head
 from shared.inbox import EVERYWHERE, inbox
-from shared.keys import key_id_of
 from shared.language import N_, Words
 from shared.pins import epoch_order, read_pins, revoke_key
 from shared.refusals import NotFound, Refusal
@@ -65,23 +64,42 @@ class StillSpeaks(Refusal):
     text = N_("This town is still there. Ask its facilitator: it can erase this on its own node, and then it is erased everywhere.")
 
 
-def revoke_keys(session: Session, slug: str, last: int | None = None) -> None:
-    """The town's keys count up to this place of its present epoch, and no further; None: up to what is held now.
+@dataclass(frozen=True)
+class Run:
+    """A run of numbers of a town's log: its epoch, since when it is known, and how far it goes."""
 
-    Raises `NotFound`, `NoKey`, `NotHeld`.
+    epoch: str
+    opened_at: datetime
+    held: int
+
+
+def runs_of(session: Session, slug: str) -> list[Run]:
+    """The town's runs of numbers, the present one last."""
+    held = select(inbox.c.epoch, func.max(inbox.c.seq).label("held")).where(inbox.c.town == slug).group_by(inbox.c.epoch).subquery()
+    query = select(epoch_order.c.epoch, epoch_order.c.opened_at, held.c.held).join(held, held.c.epoch == epoch_order.c.epoch)
+    return [Run(*row) for row in session.execute(query.where(epoch_order.c.town == slug).order_by(epoch_order.c.number))]
+
+
+def revoke_keys(session: Session, slug: str, now: datetime, last: int | None = None, epoch: str | None = None) -> None:
+    """The town's keys count up to this place of this epoch, and no further; in what is not named, up to what is held now.
+
+    A key that has ended already can end earlier. Raises `NotFound`, `NoKey`, `NotHeld`.
     """
     find_town(session, slug)
-    epoch, held = held_place(session, slug)
-    if last is not None and not 0 <= last <= held:
-        raise NotHeld(held)
-    keys = read_pins(session, [slug]).keys_of(slug)
+    present, held = held_place(session, slug)
+    runs = runs_of(session, slug) or [Run(present, now, held)]
+    at = next((nth for nth, run in enumerate(runs) if run.epoch == epoch), len(runs) - 1)
+    if last is not None and not 0 <= last <= runs[at].held:
+        raise NotHeld(runs[at].held)
+    place = runs[at].epoch, runs[at].held if last is None else last
+    keys = read_pins(session, [slug]).ending_after(slug, *place)
     if not keys:
         raise NoKey
-    place = {"epoch": epoch, "last": held if last is None else last}
-    for public in keys:
-        revoke_key(session, slug, key_id_of(public), **place)
-    for public in keys:
-        append(session, KeyRevoked(town=slug, key_id=key_id_of(public), **place))
+    for cut_epoch, cut_at in (place, *((later.epoch, 0) for later in runs[at + 1 :])):
+        for key_id in keys:
+            revoke_key(session, slug, key_id, cut_epoch, cut_at, now)
+        for key_id in keys:
+            append(session, KeyRevoked(town=slug, key_id=key_id, epoch=cut_epoch, last=cut_at))
 
 
 def leave(session: Session, slug: str, forgets: Forgets, now: datetime) -> int:
@@ -93,7 +111,7 @@ def leave(session: Session, slug: str, forgets: Forgets, now: datetime) -> int:
     # It will not call again: nobody may wait for it to read an erasure.
     session.execute(delete(known_head).where(known_head.c.town == slug))
     if read_pins(session, [slug]).keys_of(slug):
-        revoke_keys(session, slug)
+        revoke_keys(session, slug, now)
     subjects: Sequence[str] = []
     if forgets != "nothing":
         subjects = session.scalars(_own_subjects(slug, "%" if forgets == "everything" else _LESSONS)).all()

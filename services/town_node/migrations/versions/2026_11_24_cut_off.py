@@ -13,10 +13,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("epoch") as batch:
-        batch.add_column(sa.Column("counts_to", sa.BigInteger(), nullable=True))
+    op.create_table(
+        "cut_off",
+        sa.Column("town", sa.String(length=40), nullable=False),
+        sa.Column("epoch", sa.String(length=40), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("town", "epoch", name=op.f("pk_cut_off")),
+    )
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("epoch") as batch:
-        batch.drop_column("counts_to")
+    op.drop_table("cut_off")
