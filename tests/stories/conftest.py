@@ -30,6 +30,7 @@ def federation(request):
     _running.remove(made)
 
 
+@pytest.hookimpl(trylast=True)  # a story may look at the processes at its own end
 def pytest_runtest_teardown(item, nextitem):
     """After the last story nothing idles beside the tests that follow."""
     if nextitem is None or nextitem.path.parent != item.path.parent:
