@@ -8,6 +8,7 @@
   const COUNTRY = [[50.72, 3.3], [53.58, 7.25]];
   const TOUCHING = 46; // pixels between two marks
   const NAMED = 11.5; // the zoom from which an initiative's name stands beside its mark
+  const CLEAR = { paddingTopLeft: [80, 40], paddingBottomRight: [40, 56] }; // of buttons and scale, and room for names
   const EXACT = 0, NEAR = 1; // as `atlas.py` numbers them; what is neither stands with its circle
   const CALM = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const SVG = "http://www.w3.org/2000/svg";
@@ -64,6 +65,9 @@
       this.take(places);
       this.view();
       this.map.on("zoomend moveend", () => this.draw());
+      // A phone is turned: as long as nobody moved the map, it fits again.
+      this.map.on("movestart", () => (this.touched ||= !this.fitting));
+      this.map.on("resize", () => this.touched || this.view());
       this.draw();
       document.documentElement.classList.add("has-map");
       this.box.parentElement.classList.add("map-ready");
@@ -90,8 +94,24 @@
       const here = [...this.marks.values()].map((mark) => mark.at);
       const homes = this.towns.filter((town) => town.home).map((town) => town.home);
       const near = here.length ? here : homes;
-      if (!(this.told.fit || this.told.pick) || !near.length) this.map.fitBounds(COUNTRY);
-      else this.map.fitBounds(L.latLngBounds(near), { padding: [40, 40], maxZoom: 13 });
+      this.fitting = true;
+      if (!(this.told.fit || this.told.pick) || !near.length) this.map.fitBounds(COUNTRY, { animate: false });
+      else this.map.fitBounds(L.latLngBounds(near), { ...CLEAR, maxZoom: 13, animate: false });
+      this.fitting = false;
+    }
+
+    /** Where buttons and scale lie over the map, in its pixels: as middles, and how far they reach from there. */
+    covers() {
+      const box = this.box.getBoundingClientRect();
+      return [...this.box.querySelectorAll(".leaflet-control")].map((one) => {
+        const { left, top, width, height } = one.getBoundingClientRect();
+        return { x: left - box.left + width / 2, y: top - box.top + height / 2, wide: width / 2 + 4, high: height / 2 + 4 };
+      });
+    }
+
+    covered(at) {
+      const { x, y } = this.map.latLngToContainerPoint(at);
+      return this.covers().some((one) => Math.abs(one.x - x) < one.wide + 16 && Math.abs(one.y - y) < one.high + 16);
     }
 
     // ---- drawing
@@ -195,20 +215,23 @@
       return `${filled(this.words.together, { n: marks.length })}: ${towns.slice(0, 4).join(", ")}${towns.length > 4 ? " …" : ""}. ${told.join(", ")}`;
     }
 
-    /** Names of towns, and close by of initiatives, as far as they stand on nothing else. */
+    /** Names of towns, and close by of initiatives, as far as they stand on nothing else, under no button and wholly on the map. */
     writeNames() {
       this.names?.remove();
       this.names = L.layerGroup().addTo(this.map);
       const pixel = (at) => this.map.latLngToContainerPoint(at);
-      const taken = [...this.shown.values()].map((marker) => ({ ...pixel(marker.getLatLng()), wide: 17, high: 17 }));
+      const marks = [...this.shown.values()].map((marker) => ({ ...pixel(marker.getLatLng()), wide: 17, high: 17 }));
+      const taken = [...this.covers(), ...marks];
       const towns = this.towns.filter((town) => town.home && town.name);
       const wanted = towns.map((town) => ["map-town", town.name, town.home, 28]);
       if (this.map.getZoom() >= NAMED)
         for (const { group } of this.shown.values())
           if (group.marks.length === 1) wanted.push(["map-name", group.marks[0].name, group.marks[0].at, 26]);
+      const { x: wide, y: high } = this.map.getSize();
       for (const [kind, name, at, below] of wanted) {
         const { x, y } = pixel(at);
         const own = { x, y: y + below, wide: name.length * 3.9 + 4, high: 8 };
+        if (own.x < own.wide || own.x > wide - own.wide || own.y < own.high || own.y > high - own.high) continue;
         if (taken.some((other) => Math.abs(other.x - own.x) < other.wide + own.wide && Math.abs(other.y - own.y) < other.high + own.high)) continue;
         taken.push(own);
         const icon = L.divIcon({ html: written("span", name), className: kind, iconSize: [own.wide * 2, 16], iconAnchor: [own.wide, 8 - below] });
@@ -225,10 +248,11 @@
     openGroup(group) {
       if (group.marks.length === 1) return this.choose(group.marks[0].key, document.activeElement);
       const bounds = L.latLngBounds(group.marks.map((mark) => mark.at));
-      const closer = Math.min(this.map.getBoundsZoom(bounds.pad(0.15)), this.map.getMaxZoom());
+      const room = L.point(CLEAR.paddingTopLeft).add(CLEAR.paddingBottomRight);
       const parts = !bounds.getNorthEast().equals(bounds.getSouthWest());
       if (parts && this.map.getZoom() < this.map.getMaxZoom()) {
-        this.map.setView(bounds.getCenter(), Math.max(closer, this.map.getZoom() + 1));
+        if (this.map.getBoundsZoom(bounds, false, room) > this.map.getZoom()) this.map.fitBounds(bounds, CLEAR);
+        else this.map.setView(bounds.getCenter(), this.map.getZoom() + 1);
         return;
       }
       const lines = group.marks.slice(0, 30).map((mark) => written("li", this.link(mark)));
@@ -247,7 +271,8 @@
       let zoom = this.told.choose ? 13 : this.map.getZoom();
       while (zoom < this.map.getMaxZoom() && !alone(zoom)) zoom++;
       zoom = Math.min(zoom, this.map.getMaxZoom());
-      if (zoom !== this.map.getZoom() || !this.map.getBounds().pad(-0.1).contains(mark.at)) this.map.setView(mark.at, zoom, { animate: false });
+      const seen = this.map.getBounds().pad(-0.1).contains(mark.at) && !this.covered(mark.at);
+      if (zoom !== this.map.getZoom() || !seen) this.map.setView(mark.at, zoom, { animate: false });
       this.light(key);
       this.pointInList(key);
       if (this.told.choose) return; // the page is about this one
@@ -268,6 +293,7 @@
       const popup = L.popup({ minWidth: 160, maxWidth: 300, autoPanPaddingTopLeft: [72, 12], autoPanPaddingBottomRight: [12, 12], closeOnEscapeKey: false, offset: [0, -6] });
       popup.setLatLng(at).setContent(written("div", "", ...parts)).openOn(this.map);
       popup.from = from;
+      this.talk = popup; // before the focus moves: what is told about stays lit
       const element = popup.getElement();
       element.querySelector(".leaflet-popup-close-button").setAttribute("aria-label", this.words.close);
       if (from) element.querySelector("a[href]:not(.leaflet-popup-close-button)").focus({ preventScroll: true });
@@ -277,7 +303,6 @@
         this.light(null);
         this.pointInList(null);
       });
-      this.talk = popup;
     }
 
     light(key) {

@@ -118,6 +118,52 @@ def test_the_map_works_with_the_keyboard_alone(open_map):
     assert page.evaluate("document.activeElement.className").startswith("leaflet-marker-icon")
 
 
+NAMES_AND_BUTTONS = """() => {
+  const boxes = (what) => [...document.querySelectorAll(`[data-map] ${what}`)].map((one) => [one, one.getBoundingClientRect()]);
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  return boxes(".map-town span, .map-name span, .map-mark").flatMap(([one, box]) => boxes(".leaflet-control")
+    .filter(([, other]) => meet(box, other)).map(() => one.getAttribute("aria-label") ?? one.textContent));
+}"""
+
+
+@pytest.mark.parametrize("width", [375, 768, 1280])
+@pytest.mark.parametrize(("name", "path"), [("almere", "/initiatives"), ("hub", "/"), ("hub", "/towns/almere")])
+def test_a_map_opens_with_nothing_under_its_buttons(open_map, name, path, width):
+    page = open_map(name, path, width=width, height=800)
+    expect(page.locator(MARKS).first).to_be_visible()
+    assert page.evaluate(NAMES_AND_BUTTONS) == []
+
+
+def test_a_map_that_nobody_moved_fits_again_when_a_phone_is_turned(open_map):
+    page = open_map("almere", "/initiatives", width=844, height=390)
+    expect(page.locator(MARKS).first).to_be_visible()
+    here = total(page)
+    page.set_viewport_size({"width": 375, "height": 844})
+    inside = """(n) => { const box = document.querySelector("[data-map]").getBoundingClientRect(); return innerWidth === 375 &&
+      [...document.querySelectorAll(".map-mark")].map((one) => one.getBoundingClientRect())
+        .every((mark) => mark.left >= box.left && mark.right <= box.right && mark.top >= box.top && mark.bottom <= box.bottom); }"""
+    page.wait_for_function(inside)
+    assert total(page) == here
+    assert page.evaluate(NAMES_AND_BUTTONS) == []
+
+
+def test_no_name_is_written_under_the_buttons_when_the_map_moves(open_map):
+    page = open_map("hub", "/")
+    name, mark = page.locator(".map-town", has_text="Almere"), page.locator(f"{MARKS}[aria-label*='Almere']")
+    expect(name).to_have_count(1)
+    here, there = mark.bounding_box(), page.locator(".leaflet-control-zoom").bounding_box()
+    page.mouse.move(20 + here["x"] + here["width"], here["y"])
+    page.mouse.down()
+    page.mouse.move(20 + here["x"] + here["width"] + there["x"] - here["x"], here["y"] + there["y"] - here["y"], steps=5)
+    page.mouse.up()
+    expect(name).to_have_count(0)
+    expect(mark).to_have_count(1)
+    page.locator(".national-list .on-map").first.click()
+    lit = page.locator(".map-mark.lit")
+    expect(lit).to_have_count(1)
+    assert lit.get_attribute("aria-label") not in page.evaluate(NAMES_AND_BUTTONS)
+
+
 def test_news_from_a_town_comes_onto_the_open_map(open_map, sites):
     page = open_map("hub", "/?kind=planters")
     expect(page.locator(MARKS).first).to_be_visible()
