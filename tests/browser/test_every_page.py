@@ -32,13 +32,29 @@ WIDER = "document.documentElement.scrollWidth - document.documentElement.clientW
 TOO_SMALL = """() => [...document.querySelectorAll(
     "button, summary, .button, .target, .back, nav a, .languages a, .head-link, .brand, input, select, textarea, label.choice")]
   .filter((one) => one.checkVisibility({visibilityProperty: true}) && one.type !== "hidden")
-  .filter((one) => one.matches(".choice") || !one.closest(".choice, .leaflet-container"))
+  .filter((one) => one.matches(".choice") || !one.closest(".choice, .leaflet-container, .visually-hidden"))
   .map((one) => [one, one.getBoundingClientRect()]).filter(([one, box]) => box.width && (box.height < 43.5 || box.width < 43.5))
   .map(([one, box]) => `${one.outerHTML.slice(0, 80)} ${box.width}×${box.height}`)"""
 CUT_OFF = """() => [...document.querySelectorAll("main h1, main h2, main p, main a, main button, main dd, main li, .site-nav span")]
-  .filter((one) => one.checkVisibility() && !one.closest(".visually-hidden, .leaflet-container, svg")
+  .filter((one) => one.checkVisibility() && !one.closest(".visually-hidden, .leaflet-container, .facet, svg")
     && one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 0 && getComputedStyle(one).display !== "inline")
   .map((one) => `${one.outerHTML.slice(0, 80)} ${one.scrollWidth}>${one.clientWidth}`)"""
+IN_LINES = """new Set([...document.querySelectorAll(".site-nav > ul > li")].filter((one) => one.checkVisibility())
+  .map((one) => one.offsetTop)).size"""
+IN_TWO = """() => {
+  const HIDDEN = ".visually-hidden, .skip, script, svg, option, textarea, pre, code, [data-map]";
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), range = document.createRange(), found = [];
+  while (walk.nextNode()) {
+    const text = walk.currentNode, one = text.parentElement;
+    if (!one.checkVisibility() || one.closest(HIDDEN)) continue;
+    for (const word of text.data.matchAll(/[\\p{L}]{4,}/gu)) {
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) found.push(word[0]);
+    }
+  }
+  return found;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +149,18 @@ def test_a_page_fits_a_narrow_phone_and_a_thumb(opened):
         assert not page.evaluate(TOO_SMALL)
         page.set_viewport_size({"width": 640, "height": 400})  # a window of 1280px at 200 %
         assert page.evaluate(WIDER) <= 0, f"{language}: wider than the window at 200 %"
+        page.set_viewport_size(SIZES["phone"])
+
+
+def test_a_page_has_room_on_a_small_desk(opened):
+    _place, pages, _said = opened
+    for language, page in pages.items():
+        for width in (1024, 1100, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(IN_LINES) == 1, f"{language}: the menu takes two lines at {width}px"
+            assert page.evaluate(WIDER) <= 0, f"{language}: wider than {width}px"
+            assert not page.evaluate(CUT_OFF), f"{language}: cut off at {width}px"
+            assert not page.evaluate(IN_TWO), f"{language}: words broken in two at {width}px"
         page.set_viewport_size(SIZES["phone"])
 
 
