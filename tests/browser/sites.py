@@ -52,6 +52,7 @@ from shared.restore import comeback, conflict
 NOW = datetime(2015, 6, 17, 16, 30, tzinfo=UTC)
 """Half past six in the evening, on the day of an excursion."""
 TODAY = date(2015, 6, 17)
+HUB_URL = "https://koepel.example"
 TOWNS = {"almere": "Almere", "dronten": "Dronten", "lelystad": "Lelystad", "urk": "Urk"}
 
 
@@ -113,7 +114,9 @@ def _found_town(folder: Path, slug: str) -> tuple[NodeSettings, Database]:
     author = Author(slug, key, lambda: NOW, lambda length: b"r" * length)
     with blank.transaction() as session:
         association = "Algemene Vereniging voor Buurtmoestuinen"
-        session.add(Membership(one=1, town=slug, name=TOWNS[slug], association=association, hub_url="", hub_key="", bus_url=""))
+        session.add(
+            Membership(one=1, town=slug, name=TOWNS[slug], association=association, hub_url=HUB_URL, hub_key="", bus_url="")
+        )
         open_epoch(session, author)
     blank.close()
     return settings, open_node(settings)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.town_node.circle.membership import Membership
 from shared.events import (
     CircleCounted,
     CircleDescribed,
@@ -64,6 +65,16 @@ def test_odd_addresses_break_no_list(stranger):
             "?q='\"*",
         ):
             stranger.get(path + query)
+
+
+def test_the_association_page_leads_to_what_is_only_shown_there(stranger, node):
+    page = stranger.get("/association")
+    assert "shown on the pages of the association" in page
+    assert 'href="http://hub/"' in page
+    assert 'href="http://hub/meetings"' in page
+    with node.extensions["site"].database.transaction() as session:
+        session.query(Membership).delete()
+    assert "pages of the association" not in stranger.get("/association")
 
 
 def test_a_member_may_not_do_what_the_facilitator_does(member, people):

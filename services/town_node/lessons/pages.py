@@ -2,13 +2,15 @@
 
 from typing import Any
 
-from flask import Blueprint, redirect, request, url_for
+from flask import Blueprint, current_app, redirect, request, url_for
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from wtforms import BooleanField
 
 from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line
+from services.town_node.circle.membership import membership
 from services.town_node.circle.model import Circle
+from services.town_node.config import Settings
 from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons import actions
 from services.town_node.lessons.library import LibraryLesson, town_names
@@ -214,7 +216,10 @@ def index_of_all() -> Any:
     with reading() as session:
         names = dict(town_names(session))
         shown = _list(session, LibraryLesson, {}, LibraryLesson.lesson, names)
-    return render("library/index.html", names=names, **shown)
+        joined = membership(session)
+    settings: Settings = current_app.extensions["node"]
+    hub_url = (settings.hub or joined.hub_url).rstrip("/") if joined else ""
+    return render("library/index.html", names=names, hub_url=hub_url, **shown)
 
 
 @library_pages.get("/<town>/<code>", endpoint="show")
