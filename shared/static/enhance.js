@@ -28,6 +28,51 @@ for (const people of document.querySelectorAll("fieldset.ticks")) {
   window.addEventListener("pageshow", count);
 }
 
+// Rows of fields: one more, or one a place higher, without going to the server and back.
+for (const list of document.querySelectorAll(".entries")) {
+  const group = list.closest("fieldset"), more = group.querySelector("[name$=-more]"), sum = group.querySelector(".entries-sum output");
+  const add = () => {
+    const minutes = [...list.querySelectorAll("[type=number]")].map((field) => field.valueAsNumber || 0);
+    if (sum) sum.value = minutes.reduce((all, one) => all + one, 0);
+  };
+  const number = () => {
+    [...list.children].forEach((row, at) => {
+      for (const one of row.querySelectorAll("*")) {
+        for (const name of ["id", "name", "for", "aria-describedby"]) {
+          const known = one.getAttribute(name);
+          if (known) one.setAttribute(name, known.replace(/-\d+-/, `-${at}-`));
+        }
+        if (one.matches("label, .entry-number")) one.textContent = one.textContent.replace(/\d+/, at + 1);
+        if (one.matches(".move")) [one.value, one.ariaLabel] = [at, one.ariaLabel.replace(/\d+/, at + 1)];
+      }
+    });
+    if (more) more.hidden = list.children.length >= list.dataset.most;
+    add();
+  };
+  group.addEventListener("click", (event) => {
+    const pressed = event.target.closest("button"), row = pressed?.closest(".entry");
+    if (pressed === more) {
+      const fresh = list.lastElementChild.cloneNode(true);
+      fresh.classList.remove("invalid");
+      for (const wrong of fresh.querySelectorAll(".field-error")) wrong.remove();
+      for (const field of fresh.querySelectorAll("input")) {
+        for (const name of ["value", "autofocus", "aria-invalid", "aria-describedby"]) field.removeAttribute(name);
+        field.value = "";
+      }
+      list.append(fresh);
+      number();
+      fresh.querySelector("input").focus();
+    } else if (row && pressed.matches(".move")) {
+      row.previousElementSibling?.before(row);
+      number();
+      (row.previousElementSibling ? pressed : row.querySelector("input")).focus();
+    } else return;
+    event.preventDefault();
+  });
+  list.addEventListener("input", add);
+  window.addEventListener("pageshow", add);
+}
+
 // A second press on a slow line must not send a form twice. It may be sent again after going back, or after a while.
 document.addEventListener("submit", (event) => {
   const form = event.target;

@@ -82,6 +82,11 @@ def test_a_meeting_is_planned_changed_held_and_reported(node):
     wrong(node.call("DELETE", path, "facilitator"), 409)
 
 
+def test_a_program_may_write_down_an_evening_that_was(node):
+    meeting = made(node.call("POST", "/meetings", "facilitator", **EVENING | {"day": "1999-06-16"}))
+    assert (meeting["day"], meeting["status"]) == ("1999-06-16", "planned")
+
+
 def test_only_the_facilitator_plans_meetings_and_a_cancelled_one_is_gone(node):
     wrong(node.call("POST", "/meetings", "member", **EVENING), 403)
     path = "/meetings/" + made(node.call("POST", "/meetings", "facilitator", **EVENING | {"day": "2015-09-16"}))["code"]

@@ -117,6 +117,14 @@ PLACES = [
     Place("troubled-sync", "troubled", "facilitator", "/sync"),
     Place("troubled-erasures", "troubled", "facilitator", "/erasures"),
     Place("wrong-meeting", "almere", "facilitator", "/meetings/new", (("title", ""), ("starts", "21:00"), ("ends", "20:00"))),
+    Place(
+        "wrong-agenda",
+        "almere",
+        "facilitator",
+        "/meetings/new",
+        (("title", "Avond"), ("day", "2015-07-01"), ("agenda-1-minutes", "1441"), ("agenda-4-minutes", "5")),
+    ),
+    Place("asked-day", "almere", "facilitator", "/meetings/new", (("title", "Avond met Fenna Facilitator"), ("day", "2015-06-10"))),
     Place("wrong-login", "almere", "", "/login", (("email", "fenna"),)),
     Place("asked-lesson", "almere", "member", "/lessons/new", (("title", "Fenna Facilitator"), ("body", "Bel 06 1234 5678."))),
     Place("login-sent", "almere", "", "/login", (("email", "nobody@almere.example"),)),
@@ -177,7 +185,7 @@ def open_place(page, place: Place, sites: Sites, language: str = "nl") -> None:
                 page.set_input_files(f"[name={name}]", [file])
             else:
                 page.fill(f"[name={name}]", value.format(language=language))
-        page.click("main form.form button[type=submit]")
+        page.click("main form.form > .actions button[type=submit]")
 
 
 def log_in(context, served: Served, role: str, language: str) -> None:

@@ -88,7 +88,7 @@ def test_a_menu_opens_and_closes_by_keyboard(reader):
 def test_what_is_wrong_is_announced_and_led_to(reader, script):
     page = reader("facilitator", "/meetings/new", java_script_enabled=script)
     page.fill("[name=ends]", "18:00")
-    page.click("main form.form button[type=submit]")
+    page.click("main form.form > .actions button[type=submit]")
     summary = page.get_by_role("alert")
     assert summary.get_attribute("tabindex") == "-1"
     assert summary.evaluate("(one) => one === document.activeElement")
@@ -101,6 +101,49 @@ def test_what_is_wrong_is_announced_and_led_to(reader, script):
     described = field.get_attribute("aria-describedby").split()
     assert "Fill this in." in page.locator(f"#{described[-1]}").inner_text()
     assert page.input_value("[name=ends]") == "18:00", "what was typed is kept"
+
+
+def test_rows_come_and_go_up_in_place(reader):
+    page = reader("facilitator", "/meetings/new")
+    page.fill("[name=title]", "With a guest")
+    page.get_by_role("button", name="More rows").click()
+    assert page.locator(".entries > .entry").count() == 7
+    assert page.evaluate("document.activeElement.name") == "agenda-6-title"
+    page.keyboard.type("Guest of the municipality")
+    page.keyboard.press("Tab")
+    page.keyboard.type("40")
+    assert page.locator(".entries-sum").inner_text() == "Minutes together: 160"
+    page.keyboard.press("Tab")
+    for row in (7, 6, 5, 4):
+        here = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        assert here == f"Move row {row} up"
+        page.keyboard.press("Enter")
+    assert page.get_by_label("Item 3: what").input_value() == "Guest of the municipality"
+    assert page.get_by_label("Item 3: minutes").input_value() == "40"
+    assert page.get_by_label("Item 7: what").input_value() == ""
+    assert page.input_value("[name=title]") == "With a guest", "the page was not left"
+    page.fill("[name=day]", "2015-07-02")
+    page.focus("[name=title]")
+    page.keyboard.press("Enter")  # saves, and presses no button of a row
+    page.wait_for_url(lambda url: not url.endswith("/new"))
+    agenda = page.locator("ol.agenda li").all_inner_texts()
+    assert len(agenda) == 5
+    assert "Guest of the municipality" in agenda[2]
+
+
+def test_rows_come_and_go_up_without_a_script(reader):
+    page = reader("facilitator", "/meetings/new", java_script_enabled=False)
+    page.fill("[name=title]", "Without a script")
+    page.get_by_role("button", name="More rows").click()
+    assert page.locator(".entries > .entry").count() == 8
+    assert page.evaluate("document.activeElement.name") == "agenda-6-title"
+    page.keyboard.type("Guest of the municipality")
+    page.get_by_role("button", name="Move row 7 up").click()
+    assert page.get_by_label("Item 6: what").input_value() == "Guest of the municipality"
+    page.fill("[name=day]", "2015-07-02")
+    page.get_by_role("button", name="Save").click()
+    assert page.get_by_role("heading", level=1).inner_text() == "Without a script"
+    assert page.locator("ol.agenda li").count() == 5
 
 
 def test_everything_works_without_a_script(reader):

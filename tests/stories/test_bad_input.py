@@ -11,7 +11,7 @@ WRONG = {
         "name": "", "kind": "kasteel", "phase": "klaar", "since": "ooit", "place": "hier", "about_text": "Blijft <b>staan</b>",
     },
     "/meetings/new": {
-        "title": LONG, "day": "31-31-2015", "starts": "laat", "agenda": "Rondje | lang", "place_name": "Blijft staan",
+        "title": LONG, "day": "31-31-2015", "starts": "laat", "agenda-1-minutes": "lang", "place_name": "Blijft staan",
     },
     "/lessons/new": {"title": "", "body": "", "kind": "wet", "theme": "maan", "meeting": "nergens"},
     "/circle/people/new": {"name": "Blijft Staan", "email": "geen adres", "phone": "bel maar"},

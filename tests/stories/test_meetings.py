@@ -1,17 +1,18 @@
 """R9, R10, R14, R17: an evening from its plan to its report, and what of it becomes a lesson for everybody."""
 
 from tests.processes import MEMBER
-from tests.stories.people import Person, Program, code_of, linked, log_in
+from tests.stories.people import Person, Program, code_of, linked, log_in, say
 
 
 def test_an_evening_is_planned_held_and_told_about(land, hub, almere, fenna, passer_by):
-    offered = fenna.offered("/meetings/new")["agenda"].splitlines()
-    assert len(offered) == 4, "the fixed ingredients are there already"
-    evening = fenna.plans("Vroeg beginnen", agenda="\r\n".join([*offered[:2], "Gast van de gemeente | 40", offered[3]]))
+    offered = fenna.offered("/meetings/new")
+    assert [offered[f"agenda-{row}-minutes"] for row in range(6)] == ["15", "45", "45", "15", "", ""], "the fixed ingredients"
+    evening = fenna.plans("Vroeg beginnen", **{"agenda-2-title": "Gast van de gemeente", "agenda-2-minutes": "40"})
     land.settle()
     at_the_hub = f"/meetings/almere/{code_of(evening)}"
     planned = Program(hub).get(at_the_hub)
     assert (planned["status"], planned["attended"], planned["theme"]) == ("planned", None, "water")
+    assert len(planned["agenda"]) == 4, "empty rows are left out"
     assert planned["agenda"][2] == {"title": "Gast van de gemeente", "minutes": 40}
 
     daan = fenna.offered_choices(f"{evening}/hold", "members")[0]  # the first by name
@@ -67,3 +68,14 @@ def test_an_evening_that_does_not_take_place_disappears(land, fenna, passer_by):
     fenna.presses(f"{evening}/cancel", on=evening)
     land.settle()
     assert "De afgelaste" not in passer_by.finds("/meetings")
+
+
+def test_an_evening_that_was_is_written_down_after_one_question(land, hub, fenna):
+    told = {"title": "Het begin van de kring", "day": "2012-06-20", "starts": "19:30"}
+    asked = fenna.is_refused("/meetings/new", **told)
+    assert say("%(day)s has passed. Is that the day you mean?", day="20\N{NO-BREAK SPACE}juni\N{NO-BREAK SPACE}2012") in asked
+    evening = fenna.fills_in("/meetings/new", **told, past_seen="2012-06-20", past_agreed="y")
+    fenna.holds(evening, attended=13)
+    land.settle()
+    seen = Program(hub).get(f"/meetings/almere/{code_of(evening)}")
+    assert (seen["day"], seen["status"], seen["attended"]) == ("2012-06-20", "held", 13)

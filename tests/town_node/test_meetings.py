@@ -11,7 +11,6 @@ from services.town_node.meetings.model import (
     NotHeldYet,
     NotYet,
 )
-from services.town_node.meetings.pages import read_agenda, write_agenda
 
 DAY = date(2012, 6, 20)
 
@@ -54,12 +53,3 @@ def test_what_was_held_is_not_cancelled_and_what_was_cancelled_not_held():
     cancelled.cancel()
     with pytest.raises(Cancelled):
         cancelled.hold(13, DAY)
-
-
-def test_an_agenda_is_read_as_it_is_written():
-    items = read_agenda("Welcome | 15\n\nDrinks\n a | b | 45 min \n")
-    assert items == [{"title": "Welcome", "minutes": 15}, {"title": "Drinks", "minutes": 0}, {"title": "a | b", "minutes": 45}]
-    assert read_agenda(write_agenda(items)) == items
-    for wrong in ("Round | long", "| 15", "x" * 161, "Round | 1441"):
-        with pytest.raises(ValueError):  # noqa: PT011  # the form has the words
-            read_agenda(wrong)

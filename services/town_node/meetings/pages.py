@@ -1,14 +1,25 @@
 """Meetings: the list, the plan, the evening itself, the round and the report."""
 
+from datetime import date
 from typing import Any
 
 from flask import Blueprint, redirect, url_for
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from wtforms import DateField, IntegerField, SelectMultipleField, TimeField, widgets
-from wtforms.validators import InputRequired, NumberRange, Optional, ValidationError
+from wtforms import (
+    BooleanField,
+    DateField,
+    FormField,
+    HiddenField,
+    IntegerField,
+    SelectMultipleField,
+    StringField,
+    TimeField,
+    widgets,
+)
+from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
-from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line, one_line
+from services.town_node.circle.fields import AskingForm, Rows, area, ask_about_names, choose, line, one_line
 from services.town_node.circle.model import Circle, Member
 from services.town_node.initiatives.actions import find_initiative
 from services.town_node.initiatives.model import Initiative
@@ -35,6 +46,26 @@ QUESTIONS = {
 }
 
 
+class ItemForm(Form):
+    """One item of the agenda."""
+
+    class Meta(Form.Meta):
+        """The form around it has the token."""
+
+        csrf = False
+
+    title = StringField(Words(N_("Item %(n)s: what")), filters=[one_line], validators=[Length(max=LINE_MAX)])
+    minutes = IntegerField(
+        Words(N_("Item %(n)s: minutes")),
+        validators=[Optional(), NumberRange(0, 1440)],
+        render_kw={"inputmode": "numeric", "min": 0},
+    )
+
+    def validate_title(self, field: Any) -> None:
+        if not field.data and self.minutes.data:
+            raise ValidationError(_("Write what these minutes are for, or leave the whole row empty."))
+
+
 class MeetingForm(AskingForm):
     title = line(N_("Title"), needed=True)
     kind = choose(N_("Kind"))
@@ -43,9 +74,15 @@ class MeetingForm(AskingForm):
     starts = TimeField(Words(N_("From")), validators=[InputRequired()])
     ends = TimeField(Words(N_("Until")), validators=[Optional()])
     place_name = line(N_("Place"), hint=N_("Not the address of somebody's home: everybody can read this."))
-    agenda = area(
-        N_("Agenda"), hint=N_("One item per line, with its minutes behind a stroke: Round: how is it going? | 45"), rows=7
+    agenda = Rows(
+        FormField(ItemForm),
+        Words(N_("Agenda")),
+        description=Words(N_("What the evening is made of. Without minutes: as long as it takes. An empty row is left out.")),
     )
+    past_seen = HiddenField()
+    past_agreed = BooleanField(Words(N_("Yes, the meeting was on this day.")))
+    passed = False
+    """Whether it asks about a day that has passed."""
 
     def offer(self, session: Session) -> None:
         """Fill in the choices."""
@@ -56,16 +93,43 @@ class MeetingForm(AskingForm):
         self.theme.choices = [("", _("No theme")), *known, *((code, label(code, "theme")) for code in own)]
 
     def validate_agenda(self, field: Any) -> None:
-        try:
-            self.items = read_agenda(field.data or "")
-        except ValueError:
-            words = _("Write each item as: title | minutes. A title has at most %(most)s characters.", most=LINE_MAX)
-            raise ValidationError(words) from None
+        if len(self.items) > Rows.MOST:
+            raise ValidationError(_("An agenda has at most %(most)s items.", most=Rows.MOST))
+
+    @property
+    def asks(self) -> bool:
+        return super().asks or self.passed
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        rows = self.agenda.data
+        return [{"title": row["title"], "minutes": row["minutes"] or 0} for row in rows if row["title"]]
 
     @property
     def told(self) -> dict[str, Any]:
         names = ("title", "kind", "day", "starts", "ends", "place_name")
         return {name: self[name].data for name in names} | {"theme": self.theme.data or None, "agenda": self.items}
+
+    @property
+    def texts(self) -> list[str]:
+        """What may name somebody."""
+        return [self.title.data, self.place_name.data, *(item["title"] for item in self.items)]
+
+
+def ask_about_day(form: MeetingForm, today: date, was: date | None = None) -> bool:
+    """Whether this day may stand. If it has passed, the form comes back once with everything typed, and asks.
+
+    A circle may write down an evening that was; more often somebody took the wrong year. A tick holds for
+    the day it was shown with.
+    """
+    told = form.day.data
+    if told >= today or told == was or (form.past_agreed.data and form.past_seen.data == told.isoformat()):
+        return True
+    form.passed = True
+    form.past_seen.data = told.isoformat()
+    form.past_agreed.data = False
+    form.past_agreed.errors = [_("This day has passed.")]
+    return False
 
 
 class HoldForm(Form):
@@ -97,30 +161,6 @@ class ReportForm(AskingForm):
     report = area(N_("Report"), needed=True, rows=18, hint=N_("Everybody can read this, in other towns too: leave names out."))
 
 
-def read_agenda(said: str) -> list[dict[str, Any]]:
-    """Lines `title | minutes` as items; minutes may be left out. Raises `ValueError`."""
-    items = []
-    for text in said.splitlines():
-        title, stroke, minutes = text.rpartition("|")
-        if not stroke:
-            title, minutes = text, "0"
-        digits = minutes.strip().removesuffix("'").removesuffix("min").strip() or "0"
-        title = one_line(title)
-        if not title and not stroke:
-            continue
-        if not title or len(title) > LINE_MAX or not (digits.isascii() and digits.isdigit()) or int(digits) > 1440:
-            raise ValueError
-        items.append({"title": title, "minutes": int(digits)})
-    if len(items) > 100:
-        raise ValueError
-    return items
-
-
-def write_agenda(items: list[dict[str, Any]]) -> str:
-    """The same, for the form."""
-    return "\n".join(f"{item['title']} | {item['minutes']}" if item["minutes"] else item["title"] for item in items)
-
-
 @pages.get("")
 def index() -> Any:
     held, planned = Meeting.status == "held", Meeting.status == "planned"
@@ -139,19 +179,18 @@ def index() -> Any:
 @pages.route("/new", methods=["GET", "POST"])
 @require("facilitator")
 def plan() -> Any:
-    form = MeetingForm()
+    form = MeetingForm(data={"agenda": [{"title": _(title), "minutes": minutes} for title, minutes in FIXED]})
     with reading() as session:
         form.offer(session)
         if not form.is_submitted():
-            form.agenda.data = write_agenda([{"title": _(title), "minutes": minutes} for title, minutes in FIXED])
             _copy_last(session, form)
-    if form.validate_on_submit():
+    if not form.agenda.pressed and form.validate_on_submit():
         with naming(form), transaction() as session:
-            if ask_about_names(form, session, _texts(form)):
+            if _nothing_to_ask(form, session):
                 meeting = actions.plan_meeting(session, **form.told)
                 flash_ok(_("The meeting is planned."))
                 return redirect(url_for(".show", code=meeting.code))
-    return render("meetings/form.html", form=form, meeting=None), 422 if form.is_submitted() else 200
+    return _form_page(form, None)
 
 
 def _copy_last(session: Session, form: MeetingForm) -> None:
@@ -161,8 +200,14 @@ def _copy_last(session: Session, form: MeetingForm) -> None:
         form.starts.data, form.ends.data, form.place_name.data = last.starts, last.ends, last.place_name
 
 
-def _texts(form: MeetingForm) -> list[str]:
-    return [form.title.data, form.place_name.data, form.agenda.data]
+def _nothing_to_ask(form: MeetingForm, session: Session, was: date | None = None) -> bool:
+    answers = ask_about_day(form, today(), was), ask_about_names(form, session, form.texts)  # both at once
+    return all(answers)
+
+
+def _form_page(form: MeetingForm, meeting: Meeting | None) -> Any:
+    page = render("meetings/form.html", form=form, meeting=meeting)
+    return page, 422 if form.is_submitted() and not form.agenda.pressed else 200
 
 
 @pages.get("/<code>")
@@ -244,15 +289,15 @@ def change(code: str) -> Any:
         meeting = actions.find_meeting(session, code)
         names = ("title", "kind", "theme", "day", "starts", "ends", "place_name")
         held = {name: getattr(meeting, name) for name in names}
-        form = MeetingForm(data=held | {"theme": meeting.theme or "", "agenda": write_agenda(meeting.agenda)})
+        form = MeetingForm(data=held | {"theme": meeting.theme or "", "agenda": meeting.agenda or []})
         form.offer(session)
-    if form.validate_on_submit():
+    if not form.agenda.pressed and form.validate_on_submit():
         with naming(form), transaction() as session:
-            if ask_about_names(form, session, _texts(form)):
+            if _nothing_to_ask(form, session, meeting.day):
                 actions.change_meeting(session, code, **form.told)
                 flash_ok(_("Saved. The other towns will see this too."))
                 return redirect(url_for(".show", code=code))
-    return render("meetings/form.html", form=form, meeting=meeting), 422 if form.is_submitted() else 200
+    return _form_page(form, meeting)
 
 
 @pages.route("/<code>/hold", methods=["GET", "POST"])

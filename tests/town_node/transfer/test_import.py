@@ -281,6 +281,7 @@ def test_meetings_are_planned_and_held(bring, look, told, database, people):
     assert bring("meetings", head, "start;20 juni 2012;19:30;22:00;start;;;;") == (0, 1, 0)
     assert all_of(database, Meeting)[0].notes == ""
     assert bring("meetings", "titel;dag;aanwezigen", "Start;20-6-2012;13") == (0, 1, 0)
+    assert bring("meetings", head, "Lang geleden;20-6-2002;19:30;;start;;;;") == (1, 0, 0)
     assert [row.member for row in all_of(database, Attendance)] == [people["member"]]
     for line, words in (
         ("Later;21-6-2012;19:30;22:00;start;5;;;", "still to come"), ("Laat;20-6-2012;22:00;19:30;start;;;;", "before it starts"),
