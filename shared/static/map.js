@@ -49,6 +49,7 @@
         maxBounds: [[49.5, 1.5], [54.8, 9]], maxBoundsViscosity: 0.8,
         zoomAnimation: !CALM, fadeAnimation: !CALM, markerZoomAnimation: !CALM, inertia: !CALM,
       });
+      if (CALM) this.map.panBy = (by, options) => L.Map.prototype.panBy.call(this.map, by, { ...options, animate: false });
       this.box.setAttribute("role", "group");
       this.box.setAttribute("aria-label", this.told.pick ? words.pick : words.map);
       L.control.zoom({ zoomInTitle: words.closer, zoomOutTitle: words.farther }).addTo(this.map);
