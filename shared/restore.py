@@ -319,6 +319,10 @@ def come_back(
         # With nothing of ours over there, or nothing more than we have, what was told and lost may still be known to others.
         held = common if tail or common else last.seq if last else 0
         ours = read_log(session, last.epoch, held - 1, 1) if last and held else []
+        # What the tail ran through is closed for this log as well, and proves nothing when the association shows it once more.
+        for here in dict.fromkeys(entry.says.epoch for entry in tail):
+            if not has_epoch(session, here):
+                open_epoch(session, author, here)
         epoch = begin_epoch(session, author, tail[-1] if tail else ours[0] if ours else None, slices)
     session.execute(delete(setback))
     done = {"why": why.why if why else "hub", "came_at": now, "entries": len(tail), "conflicts": conflicts, "new_epoch": epoch}

@@ -155,6 +155,28 @@ def test_a_second_new_epoch_within_a_day_freezes_the_town(world):
     agreed(world)
 
 
+def test_a_log_from_before_its_last_epoch_goes_on_although_the_association_still_shows_that_one(world):
+    almere, _ = settled(world)
+    backup = image(almere.database)
+    for number in range(2):
+        world.now += timedelta(days=2)
+        almere.tell("lesson-2", f"Weg {number}")
+        world.pump(2)
+        put_back(almere, backup)
+        almere.tell("lesson-3", f"Hier {number}")
+        world.pump(1)
+        world.now += timedelta(seconds=30)
+        with world.hub.database.transaction() as session:
+            heads.show_pulse(session, world.clock(), empty=True)
+        almere.call()
+        almere.call()  # nothing of the new epoch was sent yet
+        with almere.database.reading() as session:
+            assert set_back(session) is None
+        world.pump(2)
+        assert almere.own == {"lesson-1": "Vraag vroeg om water", "lesson-2": f"Weg {number}", "lesson-3": f"Hier {number}"}
+        agreed(world)
+
+
 def test_a_hub_from_an_old_backup_gets_everything_again_and_so_do_the_towns(world):
     almere, breda = settled(world)
     backup = image(world.hub.database)
