@@ -21,7 +21,7 @@ from shared.envelope import from_json, pack, seal
 from shared.eventlog import Author, append, open_epoch, read_head
 from shared.events import EpochOpened, EpochSettled, KeyRevoked, LessonShared
 from shared.feed import read_tail
-from shared.inbox import accept_entries, erased, inbox, inbox_cursor
+from shared.inbox import accept_entries, erased, freeze, inbox, inbox_cursor
 from shared.keys import KeyPair
 from shared.projections import apply, foldable, projection_cursor, rebuild, stalls
 from shared.quarantine import quarantine_count
@@ -240,6 +240,27 @@ def test_a_town_that_lost_its_node_comes_in_with_another_key_and_the_old_one_end
     hub.work()
     assert shown(hub) == {("almere", "Met de nieuwe sleutel")}
     assert refused_for(hub, "almere") == {"ended_key": 1}
+
+
+def test_a_town_that_is_let_in_anew_goes_on_although_it_stood_still_and_had_just_begun_anew(hub, town, vera):
+    almere = town("almere")
+    almere.share("Van voor de brand")
+    almere.relay()
+    hub.work()
+    for loss in range(2):
+        almere.random = random.Random(f"loss {loss}")
+        almere.key = KeyPair.of(almere.random.randbytes(32))
+        almere.join(code_in(vera.does("/association/towns/almere/anew", status=200)), almere.key)
+        with hub.database.transaction() as session:
+            freeze(session, "almere", "two_copies", hub.clock())
+        vera.does("/association/towns/almere/let-in", key_id=almere.key.key_id)
+        speak_anew(almere)
+        assert almere.call().status == "ok"
+        almere.share(f"Na de brand, {loss}")
+        almere.relay()
+        hub.work()
+        assert shown(hub) == {("almere", f"Na de brand, {loss}")}
+    vera.sees("/association/towns/almere/frozen", status=302)
 
 
 def stolen_with(town, key, title):

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tests.stories.people import Person, Program, log_in
+from shared.eventlog import read_head
+from tests.stories.people import Person, Program, log_in, soon
 
 
 @pytest.fixture
@@ -52,6 +53,41 @@ def test_a_new_town_joins_with_its_code_and_the_others_hear_from_it(land, hub, a
     assert "Begin met genoeg mensen" in Person(almere.url).finds("/association?town=lelystad")
     assert "Lelystad" in Person(almere.url).get("/association?town=lelystad"), "known by its name, not its short one"
     assert "Wie later komt, leest dit ook" in lies.finds("/association?q=later")
+
+
+def test_a_town_that_loses_its_disk_twice_in_a_day_comes_back_with_what_it_had_told(land, hub, almere, new_town):
+    titles = ["Van voor de eerste keer"]
+    node = new_town("kampen")
+    done(node, "join", "--hub", hub.url, done(hub, "town", "add", "kampen", "Kampen"))
+    begins(node).share(titles[0])
+    land.settle()
+    for title in ("Van na de eerste keer", "Van na de tweede keer"):
+        node.end()
+        node.folder.rename(node.folder.with_name(f"kampen before {title}"))
+        node = land.new_town("kampen")
+        done(node, "join", "--hub", hub.url, done(hub, "town", "readmit", "kampen"))
+        kim = begins(node)
+        assert sorted(kim.finds("/lessons")) == sorted(titles), "nobody had to write it again"
+        kim.share(title)
+        titles.append(title)
+        land.settle()
+        assert sorted(Person(hub.url).finds("/lessons?town=kampen")) == sorted(titles)
+        assert sorted(Person(almere.url).finds("/association?town=kampen")) == sorted(titles)
+
+
+def begins(node):
+    """A node that has joined runs, and lets in its first facilitator, as soon as it has taken back what it once told."""
+    for kind in ("web", "worker"):
+        node.start(kind)
+        node.wait_until_ready(kind)
+
+    def has_log():
+        with node.database.reading() as session:
+            return read_head(session) is not None
+
+    soon(has_log, "a log of its own")
+    done(node, "person", "add", "Kim Kaardebol", "kim@example.org", "--role", "facilitator")
+    return log_in(node, "kim@example.org")
 
 
 def test_a_town_has_one_short_name_and_one_code_at_a_time(hub):

@@ -407,13 +407,14 @@ def keyed(node, database, tmp_path):
 
 def test_a_new_key_is_made_from_the_page(database, keyed, facilitator, member, told):
     with database.reading() as session:
-        before = present_key(session).key_id
+        before, _ = present_key(session, keyed)
     page = facilitator.get("/membership")
     assert " ".join(re.findall("....", before)) in page
     member.get("/membership", 403)
     facilitator.send("/membership/key", page="/membership")
     with database.reading() as session:
-        after = present_key(session).key_id
+        after, since = present_key(session, keyed)
+    assert since is not None
     assert after != before
     assert " ".join(re.findall("....", after)) in facilitator.get("/membership")
     facilitator.send("/lessons/new", **STORY, phase="", initiative="", meeting="")

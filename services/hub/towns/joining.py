@@ -9,7 +9,8 @@ by telephone and lets the town in (`let_in`), or gives another code. `town.admit
 others. A town made at the command line is let in at once: whoever sits there has the node before their eyes.
 
 A town that lost its disk, and with it its key, gets a code for the same short name (`readmit_town`). It joins anew with another
-key; `town.readmitted` says up to which place of its log the old key counts, and the node gets its public state back from here.
+key; `town.readmitted` says up to which place of its log the old key counts, and the node gets its public state back from here. That
+settles which node speaks for the town: a town that stood still goes on, and the new epoch is not too soon after the last.
 How a town's word ends otherwise stands in `parting.py`.
 
 Tables: `town`.
@@ -27,6 +28,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from shared.db import Base
 from shared.eventlog import append, open_epoch, read_head
 from shared.events import Event, KeyRevoked, TownAdmitted, TownReadmitted
+from shared.heads import thaw
 from shared.inbox import KOEPEL, inbox_cursor
 from shared.keys import from_text, key_id_of, to_text, verified
 from shared.language import N_, Words
@@ -204,6 +206,7 @@ def _let_in(session: Session, town: Town, now: datetime) -> None:
     if was_in:
         epoch, last = held_place(session, town.slug)
         replace_keys(session, town.slug, public, epoch, last, now)
+        thaw(session, town.slug, now)
         key = {"key_id": admitted.key_id, "public_key": admitted.public_key}
         append(session, TownReadmitted(town=town.slug, name=town.name, **key, epoch=epoch, last=last))
     else:

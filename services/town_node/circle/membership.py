@@ -225,13 +225,13 @@ def _take_up_next_key(settings: Settings) -> KeyPair | None:
     return load_key(present)
 
 
-def present_key(session: Session) -> Any:
-    """The row of the key that signs for this town now, with `key_id` and `pinned_at`; None while the circle works alone."""
-    joined = membership(session)
-    if joined is None:
+def present_key(session: Session, settings: Settings) -> tuple[str, datetime | None] | None:
+    """The short name of the key that signs for this town now, and since when others count it, if they do; None while alone."""
+    joined, key = membership(session), load_key(settings.state / KEY)
+    if joined is None or key is None:
         return None
-    query = select(pin).where(pin.c.town == joined.town, pin.c.ends_epoch.is_(None)).order_by(pin.c.pinned_at.desc())
-    return session.execute(query.limit(1)).first()
+    counts = select(pin.c.pinned_at).where(pin.c.town == joined.town, pin.c.key_id == key.key_id, pin.c.ends_epoch.is_(None))
+    return key.key_id, session.scalar(counts)
 
 
 def erasures(settings: Settings) -> ErasureList:
@@ -267,7 +267,8 @@ def join_association(
         joined.hub_key, joined.bus_url = told["hub_key"], told["bus"]
         pin_key(session, KOEPEL, from_text(told["hub_key"], 32), utc_now())
         author = session.info["author"] = Author(joined.town, key, utc_now, secrets.token_bytes)
-        pin_key(session, joined.town, key.public, utc_now())
+        if not told["anew"]:  # else the association's log tells it, after all the keys before it
+            pin_key(session, joined.town, key.public, utc_now())
         if told["anew"] and read_head(session) is None:
             note_setback(session, "lost", utc_now())
         elif read_head(session) is None:

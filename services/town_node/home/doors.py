@@ -5,9 +5,11 @@ The key files lie in the state folder and are made by the web process here, in t
 """
 
 import io
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, current_app, redirect, request, send_file, url_for
+from sqlalchemy.orm import Session
 from wtforms import EmailField, RadioField, SelectField, StringField
 from wtforms.validators import InputRequired, Length, ValidationError
 
@@ -127,8 +129,9 @@ def begin() -> Any:
 @require("facilitator")
 def index() -> Any:
     with reading() as session:
-        joined, key, seen = membership(session), present_key(session), glance(session)
-    return render("home/membership.html", joined=joined, key=key, short=_short(key.key_id) if key else "", seen=seen)
+        joined, seen = membership(session), glance(session)
+        short, since = _present_key(session)
+    return render("home/membership.html", joined=joined, short=short, since=since, seen=seen)
 
 
 @pages.route("/join", methods=["GET", "POST"])
@@ -161,9 +164,9 @@ def join() -> Any:
 @require("facilitator")
 def sheet() -> Any:
     with reading() as session:
-        joined, key = membership(session), present_key(session)
+        joined, (short, _since) = membership(session), _present_key(session)
     places = {"key": settings().state / KEY, "erasures": erasures(settings()).path, "state": settings().state}
-    return render("home/sheet.html", joined=joined, short=_short(key.key_id) if key else "", places=places, settings=settings())
+    return render("home/sheet.html", joined=joined, short=short, places=places, settings=settings())
 
 
 @pages.post("/key")
@@ -209,6 +212,12 @@ def settings() -> Settings:
 def _short(key_id: str) -> str:
     """A key's short name as one reads it out."""
     return " ".join(key_id[start : start + SHORT_NAME] for start in range(0, len(key_id), SHORT_NAME))
+
+
+def _present_key(session: Session) -> tuple[str, datetime | None]:
+    """Its short name as one reads it out, and since when it counts."""
+    key_id, since = present_key(session, settings()) or ("", None)
+    return _short(key_id), since
 
 
 def _note(subject: str) -> None:
