@@ -10,8 +10,8 @@ BIN = .venv/bin
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-demo: run-env ## Run hub, Almere and Dronten (BASE_PORT=8000 VAR=var); Ctrl-C ends it
-	@exec $(BIN)/python deploy/demo.py --end-with-starter --base-port "$(BASE_PORT)" --var "$(VAR)"
+demo: run-env ## Run hub, Almere and Dronten (BASE_PORT=8000 VAR=var; LOSE=dronten: its disk dies); Ctrl-C ends it
+	@exec $(BIN)/python deploy/demo.py --end-with-starter --base-port "$(BASE_PORT)" --var "$(VAR)" --lose "$(LOSE)"
 
 test: dev-env ## Run all tests, PostgreSQL, RabbitMQ, nginx and browser ones included
 	@deploy/test_needs.sh

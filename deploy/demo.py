@@ -4,6 +4,8 @@ Everything is real: the towns join with codes, and what the hub shows has travel
 finds it again, also with other ports, also after a kill in the middle of the first: every step here is done once, or may be done
 twice. A process that ends is started again, and its reason is said.
 
+It can also show what becomes of a town whose disk dies and that has no backup (`lose`, `take_back`).
+
 Nothing outlives the demo. Its processes ask the kernel to end them when their starter has died (Linux), and hold the lock of the
 state folder with it, so that the next start knows whom to wait for.
 """
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 from urllib.error import URLError
+from urllib.parse import quote
 from urllib.request import urlopen
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +39,8 @@ PAUSE_MAX = 30.0
 SPACE_NEEDED = 50
 """Megabytes for a demo that runs for days."""
 TOWNS = {"almere": "Almere", "dronten": "Dronten"}
+THINGS = ("initiatives", "meetings", "lessons")
+"""What a town tells the others, as its API lists it."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -160,6 +165,23 @@ class Service:
                     raise Trouble(f"{self.name} does not answer at {self.url}; see {self.folder / 'web.log'}") from None
                 time.sleep(0.05)
 
+    def read(self, path: str) -> str:
+        """What it answers there to anybody. Raises `Trouble` when it does not answer."""
+        try:
+            with urlopen(self.url + path, timeout=10) as answer:  # noqa: S310  # our own address
+                return str(answer.read().decode())
+        except (URLError, OSError) as error:
+            raise Trouble(f"{self.name} does not answer at {self.url}{path}: {error}") from None
+
+    def count(self, things: str) -> int:
+        """How many of these things its API lists."""
+        found, after = 0, ""
+        while True:
+            page = json.loads(self.read(f"/api/v1/{things}?limit=100&after={quote(after)}"))
+            found += len(page["items"])
+            if not (after := page["next"]):
+                return found
+
     def reason(self, kind: str) -> str:
         """The last line that this process wrote since it was started."""
         code = self.processes[kind].returncode
@@ -262,7 +284,9 @@ def write(path: Path, text: str) -> None:
 
 def set_up(services: dict[str, Service]) -> None:
     """Tables, towns, people, tokens: done once, and repeated harmlessly."""
-    hub = services["hub"]
+    hub, lost = services["hub"], [slug for slug in TOWNS if mark_of(services, slug).exists()]
+    for slug in lost:
+        put_aside(services, slug)
     print("  tables …", flush=True)
     for service in services.values():
         service.folder.mkdir(mode=0o700, exist_ok=True)
@@ -273,13 +297,18 @@ def set_up(services: dict[str, Service]) -> None:
     hub.wait()
     for slug, name in TOWNS.items():
         if not (services[slug].folder / "joined").exists():
-            print(f"  {name} joins …", flush=True)
+            print(f"  {name} joins{' anew, with an empty node and another key' if slug in lost else ''} …", flush=True)
             join(hub, services[slug], name)
+    for slug in TOWNS:
+        services[slug].start("web")
+        services[slug].start("worker")
+    for slug in lost:
+        take_back(services, slug)
     for name, service in services.items():
         env_file = service.folder / "api.env"
         if not env_file.exists():
             print(f"  people of {TOWNS.get(name, 'the association')} …", flush=True)
-            theirs = [role for role in ROLES if role.service == name]
+            theirs = [role for role in ROLES if role.service == name][: 1 if name in lost else None]
             for role in theirs:
                 service.command("person", "add", role.name, role.email, *(["--role", role.role] if name != "hub" else []))
             token = service.command("token", theirs[0].email, "--name", "demo")
@@ -311,13 +340,92 @@ def join(hub: Service, node: Service, name: str) -> None:
     (node.folder / "joined").touch()
 
 
+# ---- A dead disk -----------------------------------------------------------------------------------------------------------
+
+
+def mark_of(services: dict[str, Service], slug: str) -> Path:
+    """Lies there from the moment at which a town is to lose its disk until it has come back; it says where the old folder goes.
+
+    So a start that was killed at any point in between is gone on with by the next one.
+    """
+    return services["hub"].folder / f"lost-{slug}"
+
+
+def look_what_to_lose(services: dict[str, Service], slug: str) -> None:
+    """Raises `Trouble` when there is no such town, or no demo has run here that made it. Nothing is touched."""
+    if slug not in TOWNS:
+        raise Trouble(f"there is no town {slug} here that could lose its disk; choose: make demo LOSE={' or LOSE='.join(TOWNS)}")
+    if not (services[slug].folder / "sampled").exists() and not mark_of(services, slug).exists():
+        raise Trouble(f"{services[slug].folder} holds nothing to lose; run make demo there first, without LOSE")
+
+
+def lose(services: dict[str, Service], slug: str) -> None:
+    """From now on it is settled that this town's disk dies; `put_aside` does it."""
+    if not mark_of(services, slug).exists():
+        write(mark_of(services, slug), time.strftime(f"{slug}.lost-%Y%m%d-%H%M%S"))
+
+
+def put_aside(services: dict[str, Service], slug: str) -> None:
+    """The association gives a code to join anew; then the town's folder is taken away, and kept where nobody looks."""
+    hub, folder = services["hub"], services[slug].folder
+    aside = folder.with_name(mark_of(services, slug).read_text())
+    if aside.exists():
+        return  # an earlier start did it
+    print(f"  {TOWNS[slug]} loses its disk: {folder} is put aside as {aside.name}, and nothing reads it any more", flush=True)
+    hub.command("db", "upgrade")
+    print(f"  the association gives a code to join anew (hub town readmit {slug}) …", flush=True)
+    write(hub.folder / f"code-{slug}", hub.command("town", "readmit", slug))
+    if folder.exists():
+        folder.rename(aside)
+
+
+def take_back(services: dict[str, Service], slug: str) -> None:
+    """Wait until the worker has taken back what the association holds of this town; the circle is not loaded from the samples."""
+    town, deadline = services[slug], time.monotonic() + PATIENCE
+    print(f"  {TOWNS[slug]} takes back what the association holds of it …", flush=True)
+    (town.folder / "sampled").touch()
+    town.wait()
+    while "tuinkoepel_log_events" not in town.read("/metrics"):  # a town that lost everything has no log before that
+        if time.monotonic() > deadline:
+            raise Trouble(f"nothing came back to {TOWNS[slug]} yet; see {town.folder / 'worker.log'}, and start again to go on")
+        for service in services.values():
+            service.tend()
+        time.sleep(0.1)
+
+
+def tell_what_came_back(services: dict[str, Service]) -> None:
+    """For each town that lost its disk and is back: what happened, what came back and what did not, and where to look."""
+    for slug, name in TOWNS.items():
+        mark, town = mark_of(services, slug), services[slug]
+        if not mark.exists():
+            continue
+        facilitator, *others = [role.name for role in ROLES if role.service == slug]
+        came_back = ", ".join(f"{town.count(things)} {things}" for things in THINGS)
+        print(f"\n  {name} lost its disk and had no backup. It has another key now; the old one counts no longer.")
+        print(f"  Came back from the association: {came_back}, and how the circle presents itself.")
+        print("  Gone, because it never left the town: people, notes, who was there, what was told in rounds.")
+        print(f"  Let in again by hand: {facilitator}. Still to be let in again: {', '.join(others)}, and everybody else.")
+        print(f"  Look: {town.url}/sync, and as {ROLES[0].name} {services['hub'].url}/association/towns/{slug}", flush=True)
+        mark.unlink()
+
+
+# ---- Running ---------------------------------------------------------------------------------------------------------------
+
+
+def login_link(begun: subprocess.Popen[str], service: Service) -> str:
+    """The link; or why this person has none."""
+    try:
+        return service.finish(begun, "login-link")
+    except Trouble as trouble:
+        if "nobody here" not in str(trouble):
+            raise
+        return "– not known here any more, since the disk was lost"
+
+
 def run(services: dict[str, Service], var: Path) -> NoReturn:
     """Set up, show the way in, and tend the processes until something is raised."""
     print("Tuinkoepel: a hub and two towns", flush=True)
     set_up(services)
-    for slug in TOWNS:
-        services[slug].start("web")
-        services[slug].start("worker")
     for slug, town in TOWNS.items():
         services[slug].wait()
         if not (services[slug].folder / "sampled").exists():
@@ -325,12 +433,13 @@ def run(services: dict[str, Service], var: Path) -> NoReturn:
             services[slug].sample()
             (services[slug].folder / "sampled").touch()
     links = [services[role.service].begin("login-link", role.email) for role in ROLES]
+    tell_what_came_back(services)
     print()
     for name, service in services.items():
         print(f"  {TOWNS.get(name, 'Association (hub)'):<20} {service.url}")
     print("\n  Log in as (each link works once; new ones come with every start):")
     for role, link in zip(ROLES, links, strict=True):
-        print(f"  {role.what:<20} {services[role.service].finish(link, 'login-link')}")
+        print(f"  {role.what:<20} {login_link(link, services[role.service])}")
     print(f"\n  Mail: /dev/mail on each address. State and logs: {var}. Ctrl-C ends the demo.", flush=True)
     while True:
         time.sleep(0.3)
@@ -354,6 +463,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base-port", type=int, default=8000, help="the hub's port; the towns take the next two")
     parser.add_argument("--var", type=Path, default=Path("var"), help="the state folder")
+    parser.add_argument("--lose", metavar="TOWN", default="", help="let this town's disk die: almere or dronten")
     parser.add_argument("--end-with-starter", action="store_true", help="end when the program that started this dies")
     asked = parser.parse_args()
     if asked.end_with_starter:
@@ -368,10 +478,14 @@ def main() -> int:
     ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     stop_on(ends, interrupt)
     try:
+        if asked.lose:
+            look_what_to_lose(services, asked.lose)
         lock = hold(var)
         for service in services.values():
             service.lock = lock
         look_first([service.port for service in services.values()], var)
+        if asked.lose:
+            lose(services, asked.lose)
         run(services, var)
     except KeyboardInterrupt:
         print("\nStopping …", flush=True)

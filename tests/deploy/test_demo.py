@@ -34,9 +34,9 @@ def three_ports() -> int:
 class Demo:
     """A demo that was started, and what it said so far."""
 
-    def __init__(self, var: Path, port: int) -> None:
+    def __init__(self, var: Path, port: int, *words: str) -> None:
         self.var, self.port, self.said = var, port, ""
-        command = [sys.executable, ROOT / "deploy" / "demo.py", "--base-port", str(port), "--var", str(var)]
+        command = [sys.executable, ROOT / "deploy" / "demo.py", "--base-port", str(port), "--var", str(var), *words]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
@@ -115,8 +115,8 @@ def start():
     """Starts demos, and ends what a failed test left running."""
     started = []
 
-    def begin(var: Path, port: int | None = None) -> Demo:
-        started.append(Demo(var, port or three_ports()))
+    def begin(var: Path, port: int | None = None, *words: str) -> Demo:
+        started.append(Demo(var, port or three_ports(), *words))
         return started[-1]
 
     yield begin
@@ -159,6 +159,41 @@ def test_a_demo_survives_its_own_death_and_finds_its_state_on_other_ports(start,
     second.end(signal.SIGINT)
     assert second.process.returncode == 0
     assert "Traceback" not in second.said
+    a_town_loses_its_disk_and_comes_back(start, var)
+
+
+def a_town_loses_its_disk_and_comes_back(start, var):
+    """The second half of the story, on the same folder: a start that shows it is killed, and the next one goes on."""
+    key = (var / "dronten" / "town.key").read_bytes()
+    killed = start(var, None, "--lose", "dronten")
+    wait_until(lambda: "Dronten joins anew" in killed.said, "the loss", PATIENCE)
+    killed.end(signal.SIGKILL)
+    (aside,) = var.glob("dronten.lost-*")
+    assert (aside / "town.key").read_bytes() == key
+    assert f"{var / 'dronten'} is put aside as {aside.name}" in killed.said
+
+    demo = start(var).wait_until_ready()
+    assert list(var.glob("dronten.lost-*")) == [aside], "one disk died, once"
+    assert (var / "dronten" / "town.key").read_bytes() != key
+    assert "Came back from the association: 3 initiatives, 2 meetings, 2 lessons" in demo.said
+    assert "Let in again by hand: Farid Facilitator. Still to be let in again: Dewi Deelnemer" in demo.said
+    links = re.findall(r"http://\S+/login/link/\S+", demo.said)
+    assert [demo.url(name) for name in ("hub", "almere", "almere", "dronten")] == [link.partition("/login")[0] for link in links]
+    assert "Dronten, deelnemer   – not known here any more" in demo.said
+    lesson = {"title": "Wij zijn er weer", "body": "Met een andere sleutel.", "kind": "tip", "theme": "school"}
+    demo.call("dronten", "/api/v1/lessons", lesson)
+    wait_until(lambda: lesson["title"] in demo.page(demo.url("hub") + "/lessons"), "the new lesson, under the new key")
+    assert len(demo.call("hub", "/api/v1/lessons?town=dronten")["items"]) == 3
+    assert not list((var / "hub").glob("lost-*")), "it is told once"
+
+
+def test_a_disk_that_cannot_be_lost_is_named_and_nothing_is_made(start, tmp_path):
+    var = tmp_path / "var"
+    said = start(var, None, "--lose", "urk").refuses()
+    assert said == "demo: there is no town urk here that could lose its disk; choose: make demo LOSE=almere or LOSE=dronten\n"
+    said = start(var, None, "--lose", "dronten").refuses()
+    assert said == f"demo: {var / 'dronten'} holds nothing to lose; run make demo there first, without LOSE\n"
+    assert not var.exists()
 
 
 def test_a_port_in_use_is_named(start, tmp_path):
