@@ -14,6 +14,9 @@ Each call uses up a challenge that the hub gave before, so an old call shown aga
 `instance` is random per start of a worker: when an earlier one calls after a later one, the node runs twice, and the town is frozen
 until the association has decided (I15).
 
+A node whose town was not let in yet has no key that counts, and is told so, signed as well (`answer_at_door`): somebody has to act,
+and should not look for a fault in the line. Nothing hangs on it: the node shows it, and goes on calling and holding back.
+
 Tables: `known_head` (hub: what each town said last, and its challenge), `ingest_pulse` (hub), `received_head` (node: what the
 association holds).
 """
@@ -38,6 +41,8 @@ from shared.relay import position, rewind
 from shared.restore import note_setback, proves_setback
 from shared.routes import partition_of
 
+AT_DOOR = "at_door"
+"""The status, and the trouble, of a node whose code and key are with the association, which has not let the town in yet."""
 ASKS, ANSWERS = b"heads1", b"heads1-answer"
 """What the two signatures are made for."""
 REPEATS_MAX = 20
@@ -86,7 +91,7 @@ received_head = Table(
     Column("answered_at", Moment, nullable=False),
     Column("challenge", String(64), nullable=False),
 )
-"""`everywhere`: up to which place all other towns have it too; `trouble`: why the town is frozen, if it is."""
+"""`everywhere`: up to which place all other towns have it too; `trouble`: why the town is frozen, if it is, or `AT_DOOR`."""
 
 
 class NotAuthentic(Exception):  # noqa: N818  # named for its reason
@@ -114,8 +119,8 @@ class Call:
 class Answer:
     """What the hub says.
 
-    `status` is ok, stale (call again with this challenge) or frozen; `cursor` the last place of the call's epoch that it holds;
-    `want_from` asks for a repeat from there; `header` and `signature` are the last entry it holds of this town, as proof;
+    `status` is ok, stale (call again with this challenge), frozen or `AT_DOOR`; `cursor` the last place of the call's epoch that it
+    holds; `want_from` asks for a repeat from there; `header` and `signature` are the last entry it holds of this town, as proof;
     `quiet` says that nothing of this town can be under way on the bus any more: only then may a log that was put back go on.
     `everywhere` is the place up to which all other towns have pulled; `complaints` is what it had to refuse.
     """
@@ -179,6 +184,9 @@ def hear(database: Database, author: Author, body: bytes, signature: str, nonce:
             "id": 1, "epoch": last.epoch if last else "", "cursor": answer.cursor, "everywhere": answer.everywhere,
             "trouble": answer.trouble[:20], "complaints": answer.complaints[:20], "answered_at": now, "challenge": answer.challenge,
         }  # fmt: skip
+        if answer.status == AT_DOOR:
+            note_door(session, now, waits=True)
+            return answer
         if answer.status == "stale":  # it says nothing but the next challenge
             before = session.execute(select(received_head)).first()
             row = dict(before._mapping) | {"challenge": answer.challenge} if before else row  # noqa: SLF001  # SQLAlchemy's public name
@@ -188,6 +196,17 @@ def hear(database: Database, author: Author, body: bytes, signature: str, nonce:
         elif last is not None and answer.want_from is not None and answer.want_from >= 1:
             rewind(session, last.epoch, answer.want_from)
     return answer
+
+
+def note_door(session: Session, now: datetime, *, waits: bool) -> None:
+    """The association has this node's code and key, and lets it wait, or not any more. What it was known to hold stays noted."""
+    if not waits:
+        session.execute(delete(received_head).where(received_head.c.trouble == AT_DOOR))
+        return
+    before = session.execute(select(received_head)).first()
+    blank = {"id": 1, "epoch": "", "cursor": 0, "everywhere": 0, "complaints": [], "challenge": ""}
+    row = dict(before._mapping) if before else blank  # noqa: SLF001  # SQLAlchemy's public name
+    upsert(session, received_head, [row | {"trouble": AT_DOOR, "answered_at": now}])
 
 
 # ---- The hub's end ---------------------------------------------------------------------------------------------------------
@@ -227,6 +246,13 @@ def answer_call(
     upsert(session, known_head, [row])
     said = orjson.dumps(asdict(answer))
     return said, author.key.sign(ANSWERS, call.nonce.encode() + said), fresh
+
+
+def answer_at_door(author: Author, body: bytes) -> tuple[bytes, bytes]:
+    """Tell a node that it waits: body and signature. The caller knows that the waiting key signed this. Raises `NotAuthentic`."""
+    call: Call = _read(Call, body)
+    said = orjson.dumps(asdict(Answer(AT_DOOR, 0, None, "", 0, "")))
+    return said, author.key.sign(ANSWERS, call.nonce.encode() + said)
 
 
 def _heed(

@@ -512,7 +512,8 @@ class World:
                     libraries[slug] = {(row.projection, row.town): (row.epoch, row.seq) for row in cursors}
         for slug, library in libraries.items():
             for (other, epoch), seq in offered.items():
-                if other != slug and present.get(other, epoch) == epoch:
+                # Of a town that is gone, the epoch that is held is the present one.
+                if other != slug and present.get(other, held.get(other, (epoch, 0))[0]) == epoch:
                     for projection in NODE_PROJECTIONS:
                         reached = library.get((projection.name, other), (epoch, 0))
                         found[f"{slug} {projection.name} of {other}"] = reached, (epoch, seq)

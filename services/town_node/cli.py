@@ -26,7 +26,7 @@ import click
 from sqlalchemy import select
 
 from services.town_node.circle import actions
-from services.town_node.circle.membership import erasures, join_association, open_node, rotate_key
+from services.town_node.circle.membership import erasures, join_association, open_node, present_key, rotate_key, spelled
 from services.town_node.circle.model import Member
 from services.town_node.config import HERE, PREFIX, Settings, load_settings, utc_now, web_secret
 from shared import login
@@ -85,9 +85,17 @@ def check(settings: Settings) -> None:
 def join(settings: Settings, hub: str, code: str, *, again: bool) -> None:
     """Join the association with the code it gave."""
     from services.town_node.home.slices import SLICES  # late: everything the circle has to tell
+    from services.town_node.home.sync import AT_DOOR, glance
 
-    joined = join_association(settings, open_node(settings), hub, code, SLICES, again=again)
-    click.echo(f"Joined {joined.association} as {joined.name} ({joined.town}).")
+    database = open_node(settings)
+    joined = join_association(settings, database, hub, code, SLICES, again=again)
+    with database.reading() as session:
+        waits, key = glance(session).trouble == AT_DOOR, present_key(session, settings)
+    if waits and key is not None:
+        click.echo(f"{joined.association} has the code for {joined.name} ({joined.town}), and has to let it in.")
+        click.echo(f"Call them, and read out the short name of this node's key: {spelled(key[0])}")
+    else:
+        click.echo(f"Joined {joined.association} as {joined.name} ({joined.town}).")
 
 
 @cli.command("setup-code")

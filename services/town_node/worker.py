@@ -295,6 +295,8 @@ def _call(settings: Settings, database: Database, between: Between, ending: thre
                     doorbell(settings).ring()
                 at_rest = answer.status == "ok" and not calling.is_set_back() and calling.everything_held(answer)
                 heads_due = moment + (settings.idle_period if at_rest else settings.head_period)
+                if answer.status == heads.AT_DOOR:
+                    pull_due = heads_due  # nothing is to be had before
             if moment >= pull_due:
                 for _ in range(PAGES_MAX):  # then the heads again: a feed without end must not keep this node from them
                     if ending.is_set() or not calling.pull():

@@ -175,6 +175,8 @@ def test_a_node_that_used_a_code_waits_until_somebody_compared_its_key(hub, town
     assert breda.join(code, KeyPair.of(bytes(32))).status_code == 403, "the code works once"
     call = heads.Call("breda", "a" * 16, "", 0, "", 0, "", 0, "", "", "nonce")
     assert heads_status(hub, breda.key, call) == 403
+    breda.author = Author("breda", breda.key, breda.clock, breda.random.randbytes)
+    assert breda.call().status == heads.AT_DOOR, "signed, so that the node may believe it"
     assert heads_status(hub, almere.key, call) == 401, "only that node may know that it waits"
 
     assert "A node wants to join as Breda" in vera.sees("/association")

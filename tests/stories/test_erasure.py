@@ -70,7 +70,7 @@ def test_a_circle_begins_alone_joins_from_the_page_and_leaves_with_what_it_told(
     lies.fills_in("/membership/join", hub=hub.url, code=code_for(hub, "Biddinghuizen"))
     with lelystad.database.reading() as session:
         assert membership(session).town == "biddinghuizen"
-    assert say("The association has not answered yet.") in lies.get("/sync")
+    assert say("The association still has to let this circle in. What you write is safe here.") in lies.get("/sync")
     lets_in(hub, "biddinghuizen")
     soon(lambda: say("All is well: the association has everything.") in lies.get("/sync"), "everything that arrived")
     land.settle()

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from shared.eventlog import read_head
-from tests.stories.people import Person, Program, log_in, soon
+from tests.stories.people import Person, Program, log_in, say, soon
 
 
 @pytest.fixture
@@ -53,6 +53,27 @@ def test_a_new_town_joins_with_its_code_and_the_others_hear_from_it(land, hub, a
     assert "Begin met genoeg mensen" in Person(almere.url).finds("/association?town=lelystad")
     assert "Lelystad" in Person(almere.url).get("/association?town=lelystad"), "known by its name, not its short one"
     assert "Wie later komt, leest dit ook" in lies.finds("/association?q=later")
+
+
+def test_a_node_that_is_not_let_in_yet_says_so_and_what_to_read_out(hub, new_town):
+    node = new_town("dalfsen")
+    said = done(node, "join", "--hub", hub.url, code_for(hub, "Dalfsen"))
+    name = re.search(r"(?:[0-9a-f]{4} ){3}[0-9a-f]{4}", said)[0]
+    assert name in log_in(hub).get("/association/towns/dalfsen"), "both read the same"
+    for kind in ("web", "worker"):
+        node.start(kind)
+        node.wait_until_ready(kind)
+    reader, waits = Person(node.url), "The association still has to let this circle in. What you write is safe here."
+    assert say(waits) in reader.get("/sync")
+    assert name in reader.get("/sync")
+    reader._cookies["language"] = "en"
+    assert waits in reader.get("/sync")
+    hub.kill("web")
+    soon(lambda: "The association has not answered since" in reader.get("/sync"), "what a node says that reaches nobody")
+    hub.start("web")
+    soon(lambda: waits in reader.get("/sync"), "the association's answer")
+    lets_in(hub, "dalfsen")
+    soon(lambda: "All is well: the association has everything." in reader.get("/sync"), "a place among the others")
 
 
 def test_a_town_that_loses_its_disk_twice_in_a_day_comes_back_with_what_it_had_told(land, hub, almere, new_town):

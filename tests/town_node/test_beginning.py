@@ -210,6 +210,18 @@ def test_joining_from_the_page_tells_everything_and_shows_the_key_to_compare(beg
     assert "lessons (2)" in begun.get("/sync")
 
 
+def test_who_is_not_let_in_with_one_code_may_come_with_another(blank, begun, answering):
+    waits, lets_in = (answering(200, WELCOME | {"let_in": let_in}) for let_in in (False, True))
+    begun.send("/membership/join", hub=waits.url, code="AAAAA")
+    assert "Koepel has the code" in begun.get("/sync")
+    assert f'value="{waits.url}"' in begun.get("/membership/join")
+    begun.send("/membership/join", hub=lets_in.url, code="BBBBB")
+    (first, second) = (orjson.loads(server.asked[0][1]) for server in (waits, lets_in))
+    assert (first["code"], second["code"]) == ("AAAAA", "BBBBB")
+    assert first["public_key"] == second["public_key"], "with the same key"
+    assert "has the code" not in begun.get("/sync")
+
+
 def test_a_town_that_lost_everything_lets_its_first_person_in_before_it_joins_anew(blank, begun, answering, tmp_path):
     database = blank.extensions["site"].database
     join_association(Settings(state=tmp_path), database, answering(200, WELCOME | {"anew": True}).url, "CODE", SLICES)

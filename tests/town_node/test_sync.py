@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import delete, select, update
 
-from services.town_node.circle.membership import Membership, erasures, present_key
+from services.town_node.circle.membership import Membership, erasures, present_key, spelled
 from services.town_node.circle.model import Member
 from services.town_node.config import Settings
 from services.town_node.home.alarm import outage, watch
@@ -21,7 +21,7 @@ from shared.db import upsert
 from shared.erasure import note_erasures
 from shared.eventlog import head, log, payload, read_head, read_log
 from shared.events import CircleDescribed, LessonShared, Redacted
-from shared.heads import received_head
+from shared.heads import AT_DOOR, note_door, received_head
 from shared.inbox import speaks_of_erased
 from shared.mail import mail
 from shared.pins import pin_key
@@ -100,6 +100,23 @@ def test_a_hub_that_is_away_is_named_with_the_moment(member, answered, share):
 
 def test_an_association_that_never_answered_is_called_so(member):
     assert "has not answered yet" in member.get("/sync")
+
+
+def test_a_town_that_is_not_let_in_yet_says_what_to_read_out_and_whom_to_call(keyed, facilitator, member, database, answered):
+    with database.transaction() as session:
+        note_door(session, NOW, waits=True)
+        short = spelled(present_key(session, keyed)[0])
+    page = member.get("/sync")
+    for words in ("Koepel has the code", "Call them, and read out", short):
+        assert words in page
+    assert "has to let this circle in" in foot(page)
+    assert "/membership/join" in facilitator.get("/sync"), "whoever was sent away may come with another code"
+    facilitator.get("/membership/join")
+    answered(trouble=AT_DOOR, at=NOW - timedelta(hours=3))
+    assert "has not answered since" in member.get("/sync"), "what was heard hours ago says little"
+    answered()
+    assert "All is well" in member.get("/sync")
+    facilitator.get("/membership/join", 302)
 
 
 def test_a_circle_that_works_alone_is_told_so_and_may_join(database, facilitator, member):

@@ -36,12 +36,6 @@ class NotAuthentic(Refusal):
     status, text = 401, N_("This call is not signed by the town that it names.")
 
 
-class NotLetIn(Refusal):
-    """The node used a code that works, and nobody of the association has let its town in yet."""
-
-    status, text = 403, N_("The association has not let this town in yet. It compares the short name of your key with you first.")
-
-
 def _hub() -> tuple[Settings, Author]:
     found: tuple[Settings, Author] = current_app.extensions["hub"]
     return found
@@ -111,12 +105,26 @@ def exchange_heads() -> Any:
             )
             hold_back(limits.TOWN_CALLS, str(orjson.loads(body)["town"]))  # it is theirs: the signature was verified
     except heads.NotAuthentic:
-        raise (NotLetIn if _waits(body) else NotAuthentic) from None
+        return _say_at_door(author, body)
     failpoint("hub.answered")
-    answer = Response(said, status=200 if fresh else 409, mimetype="application/json")
+    return _signed(said, signature, 200 if fresh else 409)
+
+
+def _signed(said: bytes, signature: bytes, status: int) -> Response:
+    answer = _unkept(said)
+    answer.status_code = status
     answer.headers[SIGNATURE] = heads.signature_text(signature)
-    answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+def _say_at_door(author: Author, body: bytes) -> Response:
+    """To a node that waits to be let in, and to nobody else. Raises `NotAuthentic`."""
+    if not _waits(body):
+        raise NotAuthentic from None
+    try:
+        return _signed(*heads.answer_at_door(author, body), 403)
+    except heads.NotAuthentic:
+        raise NotAuthentic from None
 
 
 def _waits(body: bytes) -> bool:

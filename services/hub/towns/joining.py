@@ -4,7 +4,7 @@ A code works once, for thirty days, and is kept as a hash only. Asking again wit
 answer, so a node whose first answer was lost simply asks again.
 
 A code may be overheard, so whoever shows one only **waits at the door**: its key is written down and counts nowhere yet, the node
-gets no answer to its calls, and publishes nothing. Both sides show the key's short name; somebody of the association compares them
+is told so when it calls, and publishes nothing. Both sides show the key's short name; somebody of the association compares them
 by telephone and lets the town in (`let_in`), or gives another code. `town.admitted` in the association's own log then tells the
 others. A town made at the command line is let in at once: whoever sits there has the node before their eyes.
 

@@ -26,7 +26,7 @@ from shared.doorbell import Doorbell
 from shared.envelope import is_name
 from shared.erasure import ErasureList
 from shared.eventlog import Author, append, change_key, lock_head, read_head
-from shared.heads import calling_keys
+from shared.heads import calling_keys, note_door
 from shared.inbox import KOEPEL
 from shared.keys import KeyPair, from_text, keep_key, load_key, to_text
 from shared.language import N_
@@ -37,6 +37,8 @@ from shared.restore import Slice, begin_epoch, note_setback, set_back
 from shared.serving import BUS_ADDRESS
 
 PROOF = b"join1"
+SHORT_NAME = 4
+"""Signs of a key's short name that stand together."""
 KEY, NEXT_KEY, PREVIOUS_KEY = "town.key", "town.next.key", "town.previous.key"
 TIMEOUT = urllib3.Timeout(connect=5.0, read=20.0)
 
@@ -234,6 +236,11 @@ def present_key(session: Session, settings: Settings) -> tuple[str, datetime | N
     return key.key_id, session.scalar(counts)
 
 
+def spelled(key_id: str) -> str:
+    """A key's short name in groups, as the association's pages show it: town and association compare it by telephone."""
+    return " ".join(key_id[start : start + SHORT_NAME] for start in range(0, len(key_id), SHORT_NAME))
+
+
 def erasures(settings: Settings) -> ErasureList:
     """The erasures, in a file that does not belong into the database's backup."""
     return ErasureList(settings.state / "erasures")
@@ -267,6 +274,7 @@ def join_association(
         joined.hub_key, joined.bus_url = told["hub_key"], told["bus"]
         pin_key(session, KOEPEL, from_text(told["hub_key"], 32), utc_now())
         author = session.info["author"] = Author(joined.town, key, utc_now, secrets.token_bytes)
+        note_door(session, utc_now(), waits=told.get("let_in") is False)
         if not told["anew"]:  # else the association's log tells it, after all the keys before it
             pin_key(session, joined.town, key.public, utc_now())
         if told["anew"] and read_head(session) is None:

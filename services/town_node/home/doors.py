@@ -1,7 +1,7 @@
 """How a circle begins, joins, changes its key and leaves: pages for the facilitator, the first one for the operator.
 
 The key files lie in the state folder and are made by the web process here, in the same way as by the command line
-(`circle/membership.py`). A key's short name is shown in groups, so that town and association can compare it by telephone.
+(`circle/membership.py`).
 """
 
 import io
@@ -24,6 +24,7 @@ from services.town_node.circle.membership import (
     membership,
     present_key,
     rotate_key,
+    spelled,
 )
 from services.town_node.config import Settings
 from services.town_node.home import leaving, setup
@@ -35,9 +36,6 @@ from shared.settings import web_address
 from shared.web import Form, flash_ok, hold_back, me, naming, note_deed, now, reading, render, require, site, today, transaction
 
 pages = Blueprint("membership", __name__, url_prefix="/membership")
-
-SHORT_NAME = 4
-"""Signs of a key's short name that stand together."""
 
 
 class BeginForm(Form):
@@ -138,12 +136,14 @@ def index() -> Any:
 @require("facilitator")
 def join() -> Any:
     with reading() as session:
-        if membership(session) is not None:
-            return redirect(url_for(".index"))
-    form = JoinForm()
+        joined, seen = membership(session), glance(session)
+    if joined is not None and not seen.may_join_again:
+        return redirect(url_for(".index"))
+    form = JoinForm(data={"hub": joined.hub_url} if joined else None)
     if form.validate_on_submit():
         try:
-            joined = join_association(settings(), site().database, form.hub.data or "", form.code.data or "", SLICES)
+            words = form.hub.data or "", form.code.data or ""
+            joined = join_association(settings(), site().database, *words, SLICES, again=joined is not None)
         except (HubAway, NoHub) as refusal:
             form.hub.errors = [str(refusal.words)]
         except CodeRefused as refusal:
@@ -174,7 +174,7 @@ def sheet() -> Any:
 def rotate() -> Any:
     key_id = rotate_key(settings(), site().database)
     _note(key_id)
-    flash_ok(_("The town signs with key %(key)s now. Print the recovery sheet again.", key=_short(key_id)))
+    flash_ok(_("The town signs with key %(key)s now. Print the recovery sheet again.", key=spelled(key_id)))
     return redirect(url_for(".index"))
 
 
@@ -209,15 +209,10 @@ def settings() -> Settings:
     return found
 
 
-def _short(key_id: str) -> str:
-    """A key's short name as one reads it out."""
-    return " ".join(key_id[start : start + SHORT_NAME] for start in range(0, len(key_id), SHORT_NAME))
-
-
 def _present_key(session: Session) -> tuple[str, datetime | None]:
     """Its short name as one reads it out, and since when it counts."""
     key_id, since = present_key(session, settings()) or ("", None)
-    return _short(key_id), since
+    return spelled(key_id), since
 
 
 def _note(subject: str) -> None:

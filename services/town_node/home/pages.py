@@ -12,7 +12,7 @@ from flask import Blueprint, current_app, redirect, url_for
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from services.town_node.circle.membership import membership
+from services.town_node.circle.membership import membership, present_key, spelled
 from services.town_node.circle.model import Circle, Member
 from services.town_node.config import Settings
 from services.town_node.home import erasures
@@ -117,7 +117,7 @@ CHANGE: dict[str, Callable[[str], str]] = {
 def sync_page() -> Any:
     with reading() as session:
         seen, joined = glance(session), membership(session)
-        inside = may("member")
+        inside, key = may("member"), present_key(session, current_app.extensions["node"])
         shown = {
             "waits": what_waits(session, seen),
             "came_back": last_comeback(session),
@@ -130,7 +130,7 @@ def sync_page() -> Any:
     state = state_of(seen, now(), quiet_after(settings))
     return render(
         "home/sync.html", seen=seen, state=state, joined=joined, works=worker_runs(settings.state),
-        quiet=seen.town is not None and seen.is_quiet(now(), quiet_after(settings)), **shown,
+        short=spelled(key[0]) if key else "", quiet=seen.town is not None and seen.is_quiet(now(), quiet_after(settings)), **shown,
     )  # fmt: skip
 
 

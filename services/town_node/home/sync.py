@@ -6,6 +6,7 @@
 |---|---|
 | alone | the circle has not joined |
 | left | the circle has left; nothing goes out any more |
+| at_door | the association has the code and the key, and has not let this town in yet |
 | frozen | the association has stopped this town until it has decided what happened |
 | set_back | the log was put back from a backup; nothing goes out until the tail is back |
 | away | no answer for a while, or never yet |
@@ -32,7 +33,7 @@ from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.model import Lesson
 from services.town_node.meetings.model import Meeting
 from shared.eventlog import head, log, payload, read_log
-from shared.heads import received_head
+from shared.heads import AT_DOOR, received_head
 from shared.language import N_, Words
 from shared.quarantine import ADVICE, quarantine_count
 from shared.restore import read_conflicts, setback
@@ -77,6 +78,11 @@ class Glance:
         """Events that the association has not received yet."""
         return self.last - self.received
 
+    @property
+    def may_join_again(self) -> bool:
+        """Whether another code can be of use: with this one the node was not let in."""
+        return self.trouble == AT_DOOR
+
     def is_quiet(self, now: datetime, quiet: timedelta) -> bool:
         """Whether the association has not answered for so long, or never yet."""
         return self.answered_at is None or now - self.answered_at > quiet
@@ -117,6 +123,8 @@ def state_of(seen: Glance, now: datetime, quiet: timedelta) -> str:
         return "alone"
     if seen.left_at is not None:
         return "left"
+    if seen.trouble == AT_DOOR:
+        return "away" if seen.is_quiet(now, quiet) else "at_door"
     if seen.trouble:
         return "frozen"
     if seen.setback_at is not None:
