@@ -340,12 +340,14 @@ def begin_epoch(session: Session, author: Author, after: Entry | None, slices: S
     if after is not None:
         says = after.says
         append(session, EpochOpened(epoch=epoch, previous=says.epoch, last=says.seq, last_hash=after.hash.hex()))
-    for each in slices:
-        for happened in each.retell(session, author.now().astimezone(HERE).date()):
-            append(session, happened)
     # What was asked to be erased may have been asked in an epoch whose end was given up. The association asks for all towns.
     whose = EVERYWHERE if author.town == KOEPEL else author.town
-    for subject in session.scalars(select(erased.c.subject).where(erased.c.town == whose).order_by(erased.c.subject)).all():
+    gone = session.scalars(select(erased.c.subject).where(erased.c.town == whose).order_by(erased.c.subject)).all()
+    for each in slices:
+        for happened in each.retell(session, author.now().astimezone(HERE).date()):
+            if happened.subject not in gone:  # a circle that left may have kept for itself what it had erased elsewhere
+                append(session, happened)
+    for subject in gone:
         append(session, Redacted(redacts=subject))
     if after is not None:
         append(session, EpochSettled(epoch=epoch))

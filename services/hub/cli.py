@@ -6,7 +6,7 @@ hub run web --port 8000           the web process
 hub run worker                    the worker; with --partition 0 for its part of the towns only
 hub town add almere "Almere"      make a town; prints its joining code
 hub town code almere              a new joining code, if the first was lost before the town joined
-hub town readmit almere           a code for a town that lost its node or its key
+hub town readmit almere           a code for a town that lost its node or its key, or that left
 hub town revoke almere            its key is in wrong hands: it counts no longer
 hub person add "Name" mail@…      somebody of the association
 hub login-link mail@…             a one-time login link, for when mail is down
@@ -147,7 +147,7 @@ def town_code(settings: Settings, slug: str) -> None:
 @click.argument("slug")
 @settled
 def town_readmit(settings: Settings, slug: str) -> None:
-    """Print a code with which a town that lost its node and its key joins anew; the old key counts until it does."""
+    """Print a code with which a town that lost its node and its key, or that left, joins anew; the old key counts until then."""
     database, _ = open_hub(settings)
     with database.transaction() as session:
         code = readmit_town(session, slug, utc_now())

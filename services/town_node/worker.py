@@ -227,10 +227,8 @@ def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Bet
     while not between.may_send.wait(LOOK_EVERY):
         if ending.is_set():
             return
-    with database.reading() as session:
-        joined = membership(session)
     bell, pause = doorbell(settings), Pause(random.random)
-    publisher = Publisher(settings.bus or joined.bus_url, joined.town)
+    publisher = _publisher(settings, database)
     while not ending.is_set():
         try:
             sent = 0
@@ -244,10 +242,17 @@ def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Bet
             seconds = pause.after_failure()
             log.warning("bus.broken", extra=facts(error=repr(error), again_in=round(seconds, 1)))
             ending.wait(seconds)
+            publisher = _publisher(settings, database)  # a town that joined again was told another password
         else:
             publisher.beat()
             bell.wait(LOOK_EVERY)
     publisher.close()
+
+
+def _publisher(settings: Settings, database: Database) -> Publisher:
+    with database.reading() as session:
+        joined = membership(session)
+    return Publisher(settings.bus or joined.bus_url, joined.town)
 
 
 def may_publish(database: Database, between: Between) -> bool:

@@ -7,17 +7,20 @@ from sqlalchemy import delete, select
 from services.hub.forwarding import forwarded
 from shared import feed, heads
 from shared.envelope import pack, seal
+from shared.erasure import redact
 from shared.eventlog import append, read_head, read_log
+from shared.events import Redacted
 from shared.inbox import inbox, inbox_cursor
 from shared.keys import KeyPair
 from shared.pins import epoch_order, read_pins, rotated
 from shared.projections import projection_cursor
 from shared.quarantine import HOURLY_MAX, quarantine, quarantine_count
 from shared.restore import (
+    begin_epoch,
     read_conflicts,
     set_back,
 )
-from tests.federation.copies import START, agreed, image, put_back, put_image, settled, told_lesson
+from tests.federation.copies import SLICE, START, agreed, image, put_back, put_image, settled, told_lesson
 from tests.shared.worlds import lesson
 
 
@@ -220,6 +223,21 @@ def test_an_erased_subject_is_nowhere_and_the_chain_still_verifies(world):
     breda.pull()
     world.heal()
     agreed(world)
+
+
+def test_a_new_epoch_tells_nothing_of_what_was_erased_and_is_still_kept_here(world):
+    almere, _ = settled(world)
+    almere.tell("lesson-2", "Alleen nog van onszelf")
+    with almere.database.transaction() as session:
+        redact(session, "almere", "lesson-2")  # as a circle does that leaves: its own table stays as it is
+    world.pump(2)
+    with almere.database.transaction() as session:
+        last = read_head(session)
+        begin_epoch(session, almere.author, read_log(session, last.epoch, last.seq - 1, 1)[0], [SLICE])
+    assert "lesson-2" in almere.own
+    assert [entry.says.type for entry in almere.entries if entry.says.subject == "lesson-2"] == [Redacted.wire]
+    world.pump(3)
+    assert world.hub.shown("almere") == {"lesson-1": "Vraag vroeg om water"}
 
 
 def test_a_message_from_before_an_erasure_comes_again_without_its_body(world):

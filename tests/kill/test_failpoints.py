@@ -16,8 +16,11 @@ import urllib3
 from sqlalchemy import select, update
 
 from services.hub.towns.joining import Town as KnownToHub
+from services.hub.towns.joining import readmit_town
+from services.hub.towns.parting import leave
 from services.town_node.circle import membership
 from services.town_node.circle.actions import add_member
+from services.town_node.home.leaving import say_goodbye
 from shared.eventlog import NotAuthor, append, read_head
 from shared.events import LessonWithdrawn
 from shared.inbox import inbox_cursor
@@ -84,6 +87,9 @@ CASES = [
     Case("almere rotate-key", "rotation.keyed", "rotation"),
     Case("almere rotate-key", "rotation.told", "rotation"),
     Case("hub worker", "join.brokered", "broker"),  # in tests/federation/test_broker.py: it needs RabbitMQ's management
+    Case("town join", "join.keyed", "return"),
+    Case("town join", "join.answered", "return"),
+    Case("town join", "join.joined", "return"),
 ]
 
 
@@ -257,6 +263,43 @@ def test_a_node_dies_while_it_joins(world, case, ledger):
     ledger.write()
     world.settle()
     check(world, ledger)
+    town.kill("worker")
+
+
+@cases("return")
+def test_a_node_dies_while_its_circle_comes_back_to_the_association(world, case, ledger):
+    """It had said goodbye, and the association has ended its key. It goes on under another one, in a new run of numbers."""
+    town = world.new_town(fresh_slug())
+    town.join(world.hub)
+    town.start("worker")
+    town.wait_until_ready("worker")
+    with town.database.transaction() as session:
+        say_goodbye(session, utc_now(), erase=False)
+    world.settle()
+    with world.hub.database.transaction() as session:
+        leave(session, town.name, "nothing", utc_now())
+        code = readmit_town(session, town.name, utc_now())
+    said = town.log()
+    with town.database.transaction() as session:
+        add_member(session, name="Na Hetafscheid", email="na@example.org", today=utc_now().date())
+    words = ("join", "--hub", world.hub.url, code)
+    done = town.command(*words, failpoint=case.failpoint)
+    assert (done.returncode, "failpoint.reached" in done.stderr) == (-signal.SIGKILL, True), done.stderr
+    done = town.command(*words)
+    if case.failpoint == "join.joined":
+        assert "JoinedAlready" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+    membership.keep_author(town.settings, town.database)
+    assert author_of(town).key.key_id == writer_of(town) != said[-1].says.key_id
+    assert not (town.folder / "town.next.key").exists()
+    ledger.write()
+    world.settle()
+    check(world, ledger)
+    assert world.national_log(town.name) == town.log()
+    assert town.log()[0].says.epoch != said[0].says.epoch
+    with world.hub.database.reading() as session:
+        assert session.get(KnownToHub, town.name).left_at is None
     town.kill("worker")
 
 

@@ -19,8 +19,8 @@ from tests.processes import Town, Visitor, World, held_log
 
 COLUMNS = ("title", "body", "kind", "theme", "phase", "shared_on")
 FOR_ALL = {
-    *("circle.described", "lesson.shared", "lesson.revised", "lesson.withdrawn", "town.admitted"),
-    *("epoch.opened", "epoch.settled", "key.rotated"),
+    *("circle.described", "lesson.shared", "lesson.revised", "lesson.withdrawn", "town.admitted", "town.readmitted"),
+    *("epoch.opened", "epoch.settled", "key.rotated", "key.revoked"),
 }
 """Of the types that these tests make, those that reach the other towns."""
 

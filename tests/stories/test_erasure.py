@@ -4,7 +4,7 @@ import re
 import subprocess
 
 from services.town_node.circle.membership import membership
-from tests.stories.people import Person, code_of, say, soon
+from tests.stories.people import Person, code_of, log_in, say, soon
 from tests.stories.test_joining import code_for, done, lets_in, new_town
 from tests.stories.test_personal_data import everything_in
 
@@ -89,3 +89,19 @@ def test_a_circle_begins_alone_joins_from_the_page_and_leaves_with_what_it_told(
         held = {row.town: row.seq for row in session.execute(inbox_cursor.select())}
     with lelystad.database.reading() as session:
         assert held["biddinghuizen"] == membership(session).left_seq, "nothing beyond the goodbye goes out"
+
+    vera, town = log_in(hub), "/association/towns/biddinghuizen"
+    vera.fills_in(f"{town}/leave", forgets="nothing")
+    code = re.search(
+        r"<code>([A-Z0-9-]{23})</code>", vera.call("POST", f"{town}/anew", csrf_token=vera._token(town)).data.decode()
+    )[1]
+    lies.fills_in("/membership/join", code=code)
+    assert say("The association still has to let this circle in. What you write is safe here.") in lies.get("/sync")
+    lets_in(hub, "biddinghuizen")
+    soon(lambda: say("All is well: the association has everything.") in lies.get("/sync"), "the way back")
+    lies.fills_in("/lessons/new", title="Wij zijn er weer", body="Zo.", theme="volunteers")
+    land.settle()
+    for told in (reader.finds("/association?town=biddinghuizen"), Person(hub.url).finds("/lessons?town=biddinghuizen")):
+        assert sorted(told) == ["Van na het afscheid", "Wij zijn er weer"], "what was erased with the goodbye stays erased"
+    assert "Van voor het lidmaatschap" in lies.finds("/lessons")
+    assert say("Leave the association") in lies.get("/membership"), "and it may leave once more"

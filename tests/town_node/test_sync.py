@@ -474,5 +474,7 @@ def test_a_circle_that_leaves_says_what_the_library_keeps(database, facilitator,
     answered()
     assert "has heard it" in facilitator.get("/membership/leave")
     assert "has left the association" in foot(member.get("/"))
+    assert 'href="/membership/join"' in facilitator.get("/membership/leave")
+    assert "takes part again under a new key" in facilitator.get("/membership/join")
     with database.transaction() as session, pytest.raises(LeftAlready):
         say_goodbye(session, NOW, erase=False)

@@ -4,6 +4,9 @@ The private key is made and safely on disk before the association hears of it, a
 a joining call is lost, calling again with the same code gives the same answer. A circle may work alone for as long as it likes:
 when it joins, its log begins with its whole public state.
 
+A circle that left comes back with a code of the association (`hub town readmit`): its log goes on in a new epoch, under a new key,
+with everything told anew. Its people and all it kept to itself are still there.
+
 A new key is on the disk before the log names it, beside the old one, which is kept until the association has heard of the change.
 
 Tables: `membership` (one row).
@@ -20,12 +23,13 @@ import urllib3
 from sqlalchemy import BigInteger, Integer, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from services.town_node.circle.model import Circle
 from services.town_node.config import Settings, utc_now
 from shared.db import Base, Database
 from shared.doorbell import Doorbell
 from shared.envelope import is_name
 from shared.erasure import ErasureList
-from shared.eventlog import Author, append, change_key, lock_head, read_head
+from shared.eventlog import Author, append, change_key, lock_head, read_head, read_log
 from shared.heads import calling_keys, note_door
 from shared.inbox import KOEPEL
 from shared.keys import KeyPair, from_text, keep_key, load_key, to_text
@@ -252,20 +256,22 @@ def join_association(
     """Join with a code, and begin the log with everything the circle has to tell. Raises `HubAway`, `NoHub`, `CodeRefused` or
     `JoinedAlready`.
 
-    A town that joins anew waits with that: its public state comes back from the association first (`shared/restore.py`).
+    A town that joins anew waits with that: its public state comes back from the association first (`shared/restore.py`). One that
+    had left has everything here.
     """
     with database.reading() as session:
         joined = membership(session)
-    if joined is not None and not again:
+    returns = joined is not None and joined.left_at is not None
+    if joined is not None and not again and not returns:
         raise JoinedAlready(town=joined.name)
-    path = settings.state / KEY
+    path = settings.state / (NEXT_KEY if returns else KEY)  # the key with which it left counts no longer, or not for long
     key = load_key(path) or keep_key(path, secrets.token_bytes(32))
     failpoint("join.keyed")
     told = _call_hub(hub_url.rstrip("/"), code, key)
     failpoint("join.answered")
     with database.transaction() as session:
         joined = membership(session)
-        if joined is not None and joined.town != told["town"]:
+        if joined is not None and (joined.town != told["town"] or returns != (joined.left_at is not None)):
             raise JoinedAlready(town=joined.name)
         if joined is None:
             joined = Membership(one=1, town=told["town"])
@@ -275,6 +281,8 @@ def join_association(
         pin_key(session, KOEPEL, from_text(told["hub_key"], 32), utc_now())
         author = session.info["author"] = Author(joined.town, key, utc_now, secrets.token_bytes)
         note_door(session, utc_now(), waits=told.get("let_in") is False)
+        if returns:
+            _take_part_again(session, joined, author, slices)
         if not told["anew"]:  # else the association's log tells it, after all the keys before it
             pin_key(session, joined.town, key.public, utc_now())
         if told["anew"] and read_head(session) is None:
@@ -283,7 +291,21 @@ def join_association(
             begin_epoch(session, author, None, slices)
     failpoint("join.joined")
     database.info["author"] = author
+    if returns:
+        _take_up_next_key(settings)
+        (settings.state / PREVIOUS_KEY).unlink(missing_ok=True)  # nobody is called with it any more
+        become_author(settings, database)
     return joined
+
+
+def _take_part_again(session: Session, joined: Membership, author: Author, slices: Sequence[Slice]) -> None:
+    """Take back the goodbye and tell everything anew, but for what was erased with it. The key with which it left signs no more."""
+    last, circle = lock_head(session), session.scalar(select(Circle))
+    goodbye = read_log(session, last.epoch, last.seq - 1, 1) if last else []
+    joined.left_at = joined.left_seq = None
+    if circle is not None:
+        circle.status = "active"
+    begin_epoch(session, author, goodbye[0] if goodbye else None, slices)
 
 
 def _call_hub(hub_url: str, code: str, key: KeyPair) -> dict[str, Any]:

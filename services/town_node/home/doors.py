@@ -157,7 +157,7 @@ def join() -> Any:
                 )
             )
             return redirect(url_for(".index"))
-    return render("home/join.html", form=form), 422 if form.is_submitted() else 200
+    return render("home/join.html", form=form, left=seen.left_at), 422 if form.is_submitted() else 200
 
 
 @pages.get("/sheet")

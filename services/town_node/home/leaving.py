@@ -6,7 +6,7 @@ time, without leaving.
 
 `say_goodbye` tells the association that the circle leaves: first, if the circle wishes so, that everything it ever told about its
 lessons, initiatives and meetings is to be erased everywhere; then `circle.described` with status ended, the last that goes out. The
-circle keeps its own tables and works on alone.
+circle keeps its own tables and works on alone. With another code it can come back (`circle/membership.py`).
 """
 
 import io

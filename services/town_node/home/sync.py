@@ -80,8 +80,8 @@ class Glance:
 
     @property
     def may_join_again(self) -> bool:
-        """Whether another code can be of use: with this one the node was not let in."""
-        return self.trouble == AT_DOOR
+        """Whether another code can be of use: with this one the node was not let in, or the circle has left."""
+        return self.trouble == AT_DOOR or self.left_at is not None
 
     def is_quiet(self, now: datetime, quiet: timedelta) -> bool:
         """Whether the association has not answered for so long, or never yet."""
