@@ -15,14 +15,13 @@ from typing import Any
 
 import orjson
 from flask import Response, after_this_request, request
-from markupsafe import Markup
 
 from shared.coordinates import SQUARE
 from shared.events import INITIATIVE_KINDS, PHASES, Place
 from shared.labels import choices
 from shared.language import _
 from shared.site import CSP
-from shared.web import asset, site
+from shared.web import asset, leading_out, site
 
 BACKGROUND = "https://service.pdok.nl"
 _TILES = BACKGROUND + "/brt/achtergrondkaart/wmts/v2_0/grijs/EPSG:3857/{z}/{x}/{y}.png"
@@ -102,8 +101,8 @@ def told(places_url: str, mark_url: str, **more: Any) -> dict[str, Any]:
 
 def _credit() -> str:
     """What stands on the map, as HTML: whose data it is and by which licence (CC BY asks for both, with their addresses)."""
-    link = Markup('<a href="{}" target="_blank" rel="noopener">{}</a>')  # another tab: a form may stand around the map
-    return _("Map data © %(owner)s, %(licence)s", owner=link.format(_OWNER, "Kadaster"), licence=link.format(_LICENCE, "CC BY 4.0"))
+    owner, licence = leading_out(_OWNER, "Kadaster"), leading_out(_LICENCE, "CC BY 4.0")
+    return _("Map data © %(owner)s, %(licence)s", owner=owner, licence=licence)
 
 
 def _allow_background(answer: Response) -> Response:

@@ -363,6 +363,11 @@ def markdown(source: str) -> Markup:
     return Markup(clean)  # noqa: S704  # nh3 has just cleaned it
 
 
+def leading_out(url: str, words: str) -> Markup:
+    """A link to elsewhere, in another tab: what is being filled in around it stays."""
+    return Markup('<a href="{}" target="_blank" rel="noopener">{}</a>').format(url, words)
+
+
 @lru_cache(maxsize=64)
 def _asset_hash(path: str) -> str:
     file = _HERE / "static" / path
