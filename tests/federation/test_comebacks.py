@@ -1,4 +1,4 @@
-"""One by one: logs and hubs that come back from a backup, copies, keys that end, erasure, and rubbish (I12–I18)."""
+"""One by one: logs and hubs that come back from a backup, copies, keys that end, erasure, rubbish (I12, I13, I14, I15, I16, I17, I18)."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Both couriers keep what they confirmed: a real RabbitMQ that is killed, and the SQLite bus with a consumer that is killed."""
+"""Both couriers keep what they confirmed, a killed RabbitMQ and the SQLite bus, and confirm nothing that no queue takes (I20)."""
 
 import os
 import signal
