@@ -5,7 +5,8 @@ A header names only the hash of its body with a random salt, so when body and sa
 that event, the hub and the other towns, erases what it holds of the subject, in every epoch, and refuses the bodies from then on.
 
 A backup that is put back would bring the bodies back. So the list of erasures also stands in a file beside the database, which does
-not belong into the database's backup; `replay` erases again before a copy that was put back serves anybody.
+not belong into the database's backup; `replay` erases again before a copy that was put back serves anybody. What the backup lost
+may be the asking itself, before it had left: `ask_again` says it once more, as soon as the log is known to be whole.
 
 SQLite runs with `secure_delete`, and `scrub` cuts its WAL off; on PostgreSQL it vacuums. So nothing lingers in the files either.
 """
@@ -18,9 +19,9 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
 from shared.db import Database, upsert
-from shared.eventlog import append, forget_payloads
+from shared.eventlog import append, forget_payloads, headers_about
 from shared.events import Redacted
-from shared.inbox import EVERYWHERE, erase_stored, erased
+from shared.inbox import EVERYWHERE, KOEPEL, erase_stored, erased
 from shared.projections import Projection, rebuild
 from shared.quarantine import erase_from_quarantine
 from shared.restore import conflict
@@ -104,6 +105,21 @@ def replay(database: Database, kept: ErasureList, projections: Sequence[Projecti
     return [subject for _, subject in missing]
 
 
+def ask_again(session: Session, town: str) -> int:
+    """Append `redacted` for what this town erased and its log never asked; how often. Call it when the heads were compared and the
+    log is not behind: a log that was put back is not to be written on before its tail is there.
+    """
+    whose = EVERYWHERE if town == KOEPEL else town
+    never = [
+        subject
+        for subject in erasures_of(session, {whose})
+        if all(says.type != Redacted.wire for says in headers_about(session, subject))
+    ]
+    for subject in never:
+        append(session, Redacted(redacts=subject))
+    return len(never)
+
+
 _FULL_TEXT = "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%USING fts5%'"
 
 
@@ -126,4 +142,4 @@ def scrub(database: Database) -> bool:
         held.close()
 
 
-__all__ = ["EVERYWHERE", "ErasureList", "erasures_of", "note_erasures", "redact", "replay", "scrub"]
+__all__ = ["EVERYWHERE", "ErasureList", "ask_again", "erasures_of", "note_erasures", "redact", "replay", "scrub"]

@@ -197,7 +197,19 @@ def read_hash(session: Session, epoch: str, seq: int) -> bytes | None:
 
 def has_epoch(session: Session, epoch: str) -> bool:
     """Whether this log ever ran under that epoch."""
-    return session.scalar(select(head.c.number).where(head.c.epoch == epoch)) is not None
+    return number_of(session, epoch) > 0
+
+
+def number_of(session: Session, epoch: str) -> int:
+    """Which of this log's epochs that is, counted from 1; 0 if it never ran under it."""
+    return session.scalar(select(head.c.number).where(head.c.epoch == epoch)) or 0
+
+
+def last_signed(session: Session, key_id: str) -> tuple[int, Header | None]:
+    """What the header of the last entry under this key says, and the number of its epoch."""
+    query = select(head.c.number, log.c.header, log.c.signature).join(head, head.c.epoch == log.c.epoch)
+    row = session.execute(query.where(log.c.key_id == key_id).order_by(head.c.number.desc(), log.c.seq.desc()).limit(1)).first()
+    return (0, None) if row is None else (row.number, open_entry(row.header, row.signature, None, None).says)
 
 
 def forget_payloads(session: Session, subject: str) -> int:

@@ -38,7 +38,7 @@ from shared.keys import KeyPair, from_text, to_text, verified
 from shared.pins import read_pins
 from shared.quarantine import complaints_about
 from shared.relay import position, rewind
-from shared.restore import note_setback, proves_setback
+from shared.restore import note_heard, note_setback, proves_setback
 from shared.routes import partition_of
 
 AT_DOOR = "at_door"
@@ -158,16 +158,13 @@ def ask(
 def calling_keys(session: Session, author: Author) -> list[KeyPair]:
     """The keys to sign a call with, the likelier one first; the caller tries the next when the hub does not know one.
 
-    After a rotation that is the previous key, until the association has received the place where that one ended. A backup may be
-    wrong about what was received, hence the second.
+    After a rotation that is the previous key, until the association has shown that it holds the place where that one ended. A
+    backup may be wrong about what was received, on either side, hence the second.
     """
     if author.previous is None:
         return [author.key]
-    end = read_pins(session, [author.town]).end_of(author.town, author.previous.key_id)
-    held = session.execute(select(received_head.c.epoch, received_head.c.cursor)).first()
-    if end is None or (held is not None and (held.epoch != end[0] or held.cursor >= end[1])):
-        return [author.key, author.previous]
-    return [author.previous, author.key]
+    heard = read_pins(session, [author.town]).has_ended(author.town, author.previous.key_id)
+    return [author.key, author.previous] if heard else [author.previous, author.key]
 
 
 def hear(database: Database, author: Author, body: bytes, signature: str, nonce: str, hub_key: bytes, now: datetime) -> Answer:
@@ -193,7 +190,10 @@ def hear(database: Database, author: Author, body: bytes, signature: str, nonce:
         upsert(session, received_head, [row])
         if answer.header and proves_setback(session, author, answer.header.encode(), _bytes(answer.signature)):
             note_setback(session, "hub", now)
-        elif last is not None and answer.want_from is not None and answer.want_from >= 1:
+            return answer
+        if answer.header:
+            note_heard(session, author, answer.header.encode())
+        if last is not None and answer.want_from is not None and answer.want_from >= 1:
             rewind(session, last.epoch, answer.want_from)
     return answer
 

@@ -126,6 +126,11 @@ class Pins:
 
         return [key_id for (whose, key_id), held in self._keys.items() if whose == town and ends(held) > here]
 
+    def public_of(self, town: str, key_id: str) -> bytes | None:
+        """This key of the town, whether it has ended or not; None if it was never pinned."""
+        found = self._keys.get((town, key_id))
+        return found.public if found else None
+
     def keys_of(self, town: str) -> list[bytes]:
         """The keys that still count."""
         return [held.public for (whose, _), held in self._keys.items() if whose == town and held.ends is None]
@@ -209,15 +214,24 @@ def follow_key(session: Session, town: str, before: str, public: bytes, epoch: s
     end_key(session, town, before, epoch, last)
 
 
+def take_own_key(session: Session, town: str, public: bytes, now: datetime) -> None:
+    """On the town's own node: it speaks with this key from now on, whatever was known of it before."""
+    row = {"town": town, "key_id": key_id_of(public), "public_key": public, "pinned_at": now, "ends_epoch": None, "ends_seq": None}
+    upsert(session, pin, [row])
+
+
 def replace_keys(session: Session, town: str, public: bytes, epoch: str, last: int, now: datetime) -> None:
-    """The association says that the town speaks with another key, in another epoch: every key before it ends at that place."""
+    """The association says that the town speaks with another key, in another epoch: every key before it ends at that place.
+
+    A key that is pinned already was heard of before, and others may have come after it: then no key changes.
+    """
     _cut_off(session, town, epoch, last)
-    for (key_id,) in session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.ends_epoch.is_(None))).all():
-        if key_id != key_id_of(public):
-            end_key(session, town, key_id, epoch, last)
     fresh = {"town": town, "key_id": key_id_of(public), "public_key": public, "pinned_at": now}
-    if session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.key_id == fresh["key_id"])).first() is None:
-        session.execute(pin.insert(), fresh)  # a key that ended once never counts again
+    if session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.key_id == fresh["key_id"])).first() is not None:
+        return
+    for (key_id,) in session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.ends_epoch.is_(None))).all():
+        end_key(session, town, key_id, epoch, last)
+    session.execute(pin.insert(), fresh)
 
 
 def rotation_proof(town: str, epoch: str, seq: int, prevhash: bytes) -> bytes:

@@ -19,6 +19,7 @@ left the town, such as persons and notes, is not with the association and cannot
 Tables: `setback` (one row while the log is behind), `comeback` (what was done, newest last), `conflict`.
 """
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -34,7 +35,7 @@ from sqlalchemy import BigInteger, Column, Integer, String, Table, Text, delete,
 from sqlalchemy.orm import Session
 
 from shared.db import Base, Moment, upsert
-from shared.envelope import Entry, Malformed, from_json, open_entry, read_event, signed_by
+from shared.envelope import NO_HASH, Entry, Malformed, from_json, header_hash, open_entry, read_event, signed_by
 from shared.eventlog import (
     Author,
     Head,
@@ -43,17 +44,19 @@ from shared.eventlog import (
     change_key,
     forget_payloads,
     has_epoch,
+    last_signed,
     lock_head,
+    number_of,
     open_epoch,
     read_hash,
     read_head,
     read_log,
 )
-from shared.events import EpochOpened, EpochSettled, Event, Redacted
+from shared.events import EXEMPT_FROM_ERASURE, EpochOpened, EpochSettled, Event, KeyRotated, Redacted
 from shared.inbox import EVERYWHERE, KOEPEL, erased
 from shared.language import HERE
 from shared.observability import facts
-from shared.pins import read_pins
+from shared.pins import NEVER, end_key, pin, read_pins, take_own_key
 from shared.relay import mark_sent
 
 log = logging.getLogger(__name__)
@@ -125,17 +128,17 @@ def set_back(session: Session) -> Any:
 
 
 def note_setback(session: Session, why: str, now: datetime) -> None:
-    """The log is behind: nothing may be published until the tail is back. `why`: sidecar, hub or lost."""
-    if set_back(session) is None:
-        session.execute(setback.insert(), {"one": 1, "why": why, "noticed_at": now})
+    """The log is behind: nothing may be published until the tail is back. `why`: sidecar, hub or lost, which weighs most."""
+    held = set_back(session)
+    if held is None or (why == "lost" and held.why != why):
+        upsert(session, setback, [{"one": 1, "why": why, "noticed_at": now}])
         log.warning("restore.noticed", extra=facts(why=why))
 
 
 def proves_setback(session: Session, author: Author, header: bytes, signature: bytes) -> bool:
     """Whether this entry shows that the log was put back: signed by this town, of the present epoch or a later one, not in the log.
 
-    An epoch that this log closed itself proves nothing: its lost end was taken back, or given up, when the next one began. And what
-    a key that has ended signs beyond its end proves nothing either: it may be in wrong hands.
+    An epoch that this log closed itself proves nothing: its lost end was taken back, or given up, when the next one began.
     """
     try:
         entry = open_entry(header, signature, None, None)
@@ -146,10 +149,40 @@ def proves_setback(session: Session, author: Author, header: bytes, signature: b
         return False
     if says.epoch != last.epoch and has_epoch(session, says.epoch):
         return False
-    key = read_pins(session, [author.town]).key_for(author.town, says.key_id, says.epoch, says.seq)
-    if key is None and says.key_id == author.key.key_id:
-        key = author.key.public  # the key file is not in the backup, so it may be newer than what the database knows
+    return _is_own(session, author, entry)
+
+
+def _is_own(session: Session, author: Author, entry: Entry) -> bool:
+    """Whether this town signed this entry of its present epoch or a later one, with a key that counts there.
+
+    What a key that has ended signs beyond its end counts for nothing: it may be in wrong hands. The keys on the disk are in no
+    backup, so they may be newer than what the database knows.
+    """
+    says, pins = entry.says, read_pins(session, [author.town])
+    end = pins.end_of(author.town, says.key_id)
+    if end is not None and (end[0] == NEVER or has_epoch(session, end[0])) and not (end[0] == says.epoch and says.seq <= end[1]):
+        return False
+    on_disk = {key.key_id: key.public for key in (author.key, author.previous) if key is not None}
+    key = pins.public_of(author.town, says.key_id) or on_disk.get(says.key_id)
     return key is not None and signed_by(entry, key)
+
+
+def note_heard(session: Session, author: Author, header: bytes) -> None:
+    """The association shows the last entry it holds. If it comes after the place where the previous key ended, that one has ended.
+
+    Not before: what the association has not heard of yet it cannot heed, so until then another copy of this node may still have
+    written with that key, and rightly.
+    """
+    if author.previous is None or read_pins(session, [author.town]).has_ended(author.town, author.previous.key_id):
+        return
+    try:
+        says = open_entry(header, b"", None, None).says
+    except Malformed:
+        return
+    if says.town == author.town and read_hash(session, says.epoch, says.seq) == header_hash(header):
+        number, last = last_signed(session, author.previous.key_id)
+        if last is not None and last.type == KeyRotated.wire and (number, last.seq) <= (number_of(session, says.epoch), says.seq):
+            end_key(session, author.town, author.previous.key_id, last.epoch, last.seq)
 
 
 class Sidecar:
@@ -202,7 +235,8 @@ FetchTail = Callable[[str, int], bytes]
 
 
 def fetch_tail(session: Session, author: Author, fetch: FetchTail) -> tuple[list[Entry], int]:
-    """What the association holds beyond the last place that both know, and that place. Raises `NoTail`, or what `fetch` raises.
+    """What the association holds beyond the last place that both know, and that place in the present epoch. Raises `NoTail`, or
+    what `fetch` raises.
 
     Nothing, and 0, when it holds nothing of this town at all.
     """
@@ -212,15 +246,22 @@ def fetch_tail(session: Session, author: Author, fetch: FetchTail) -> tuple[list
         entries = _pages(last.epoch if last else "", start, fetch)
         if last is None or (not entries and start == 0) or _continues(session, last, start, entries):
             break
+        if start == 0 and entries[0].says.seq == 1:
+            break  # nothing of the present epoch: that side was put back too, or never heard of it
         if start == 0:
             raise NoTail
         start, step = max(0, start - step), step * 2
+    if last is None:
+        return entries, start
     known = 0
     for entry in entries:
-        if last is None or read_hash(session, entry.says.epoch, entry.says.seq) != entry.hash:
+        if read_hash(session, entry.says.epoch, entry.says.seq) != entry.hash:
             break
-        start, known = entry.says.seq, known + 1
-    return entries[known:], start
+        known += 1
+        if entry.says.epoch == last.epoch:
+            start = entry.says.seq
+    # The end of an epoch that this log closed itself was taken back or given up then.
+    return [entry for entry in entries[known:] if entry.says.epoch == last.epoch or not has_epoch(session, entry.says.epoch)], start
 
 
 def _pages(epoch: str, after: int, fetch: FetchTail) -> list[Entry]:
@@ -266,10 +307,10 @@ def _opened(entry: Entry) -> EpochOpened | None:
     return happened if isinstance(happened, EpochOpened) else None
 
 
-def check_tail(entries: Sequence[Entry], town: str, keys: Iterable[bytes]) -> None:
+def check_tail(session: Session, author: Author, entries: Sequence[Entry]) -> None:
     """One chain, through all its epochs, vouched for by the last signature. Raises `NoTail`."""
     for before, entry in zip([None, *entries], entries, strict=False):
-        if entry.says.town != town:
+        if entry.says.town != author.town:
             raise NoTail
         if before is None:
             continue
@@ -283,7 +324,7 @@ def check_tail(entries: Sequence[Entry], town: str, keys: Iterable[bytes]) -> No
             )  # fmt: skip
             if not follows or entry.says.seq != 1:
                 raise NoTail
-    if entries and not any(signed_by(entries[-1], key) for key in keys):
+    if entries and not _is_own(session, author, entries[-1]):
         raise NoTail
 
 
@@ -303,6 +344,7 @@ def come_back(
     """
     last = lock_head(session)
     why = set_back(session)
+    tail = _without_erased(session, author.town, tail)
     mine = read_log(session, last.epoch, common, 1_000_000) if last else []
     fold_alone = bool(tail) and not mine and not anew and last is not None
     conflicts = _put_back(session, tail, {entry.says.subject: entry for entry in mine}, slices, now)
@@ -324,6 +366,7 @@ def come_back(
             if not has_epoch(session, here):
                 open_epoch(session, author, here)
         epoch = begin_epoch(session, author, tail[-1] if tail else ours[0] if ours else None, slices)
+    _settle_keys(session, author, now)
     session.execute(delete(setback))
     done = {"why": why.why if why else "hub", "came_at": now, "entries": len(tail), "conflicts": conflicts, "new_epoch": epoch}
     session.execute(comeback.insert(), done)
@@ -331,27 +374,56 @@ def come_back(
     return epoch
 
 
-def begin_epoch(session: Session, author: Author, after: Entry | None, slices: Sequence[Slice]) -> str:
+def _settle_keys(session: Session, author: Author, now: datetime) -> None:
+    """Of this town's keys those count that it speaks with now; the others ended where they signed last."""
+    take_own_key(session, author.town, author.key.public, now)
+    unended = select(pin.c.key_id).where(pin.c.town == author.town, pin.c.ends_epoch.is_(None), pin.c.key_id != author.key.key_id)
+    for key_id in session.scalars(unended).all():
+        _, last = last_signed(session, key_id)
+        if last is None:
+            end_key(session, author.town, key_id, NEVER, 0)
+        elif last.type != KeyRotated.wire or author.previous is None or author.previous.key_id != key_id:  # or `note_heard` will
+            end_key(session, author.town, key_id, last.epoch, last.seq)
+
+
+def begin_epoch(session: Session, author: Author, after: Entry | None, slices: Sequence[Slice], *, first: bool = False) -> str:
     """Open a new epoch and tell the whole public state in it. `after`: the last entry that the association holds of this town.
 
-    Without one this is the town's first epoch, which needs no opening words: it follows nothing.
+    It may hold nothing any more, while other towns still do; so only a town's very first epoch goes without opening words.
     """
     epoch = open_epoch(session, author)
-    if after is not None:
-        says = after.says
-        append(session, EpochOpened(epoch=epoch, previous=says.epoch, last=says.seq, last_hash=after.hash.hex()))
-    # What was asked to be erased may have been asked in an epoch whose end was given up. The association asks for all towns.
-    whose = EVERYWHERE if author.town == KOEPEL else author.town
-    gone = session.scalars(select(erased.c.subject).where(erased.c.town == whose).order_by(erased.c.subject)).all()
+    if not first:
+        place = (after.says.epoch, after.says.seq, after.hash) if after is not None else (NEVER, 0, NO_HASH)
+        append(session, EpochOpened(epoch=epoch, previous=place[0], last=place[1], last_hash=place[2].hex()))
+    # What was asked to be erased may have been asked in an epoch whose end was given up.
+    asked = select(erased.c.subject).where(erased.c.town == _whose(author.town)).order_by(erased.c.subject)
+    gone = session.scalars(asked).all()
     for each in slices:
         for happened in each.retell(session, author.now().astimezone(HERE).date()):
             if happened.subject not in gone:  # a circle that left may have kept for itself what it had erased elsewhere
                 append(session, happened)
     for subject in gone:
         append(session, Redacted(redacts=subject))
-    if after is not None:
+    if not first:
         append(session, EpochSettled(epoch=epoch))
     return epoch
+
+
+def _without_erased(session: Session, town: str, tail: Sequence[Entry]) -> list[Entry]:
+    """The tail without the words about what was erased here, or is erased further on in it: the association may not know it yet."""
+    gone = set(session.scalars(select(erased.c.subject).where(erased.c.town == _whose(town))))
+    gone |= {entry.says.subject for entry in tail if entry.says.type == Redacted.wire}
+    return [
+        dataclasses.replace(entry, salt=None, body=None)
+        if entry.says.subject in gone and entry.says.type not in EXEMPT_FROM_ERASURE
+        else entry
+        for entry in tail
+    ]
+
+
+def _whose(town: str) -> str:
+    """Under which name in `erased` stands what this log asked to be erased. The association asks for all towns."""
+    return EVERYWHERE if town == KOEPEL else town
 
 
 def _put_back(session: Session, tail: Sequence[Entry], mine: dict[str, Entry], slices: Sequence[Slice], now: datetime) -> int:
@@ -369,7 +441,7 @@ def _put_back(session: Session, tail: Sequence[Entry], mine: dict[str, Entry], s
             upsert(
                 session,
                 erased,
-                [{"town": EVERYWHERE if entry.says.town == KOEPEL else entry.says.town, "subject": happened.redacts}],
+                [{"town": _whose(entry.says.town), "subject": happened.redacts}],
             )
         handlers = [each.handlers[type(happened)] for each in slices if type(happened) in each.handlers]
         local = mine.get(entry.says.subject)

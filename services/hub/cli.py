@@ -170,9 +170,11 @@ def town_revoke(settings: Settings, slug: str, last: int | None) -> None:
 def put_back(settings: Settings) -> None:
     """Say that this hub was put back from a backup and its reach.json is gone: a new feed begins. Stop the worker first."""
     from services.hub.towns.setback import keep_in_step
+    from services.hub.worker import speak_for_association
     from shared.restore import Sidecar
 
     database, _ = open_hub(settings)
+    speak_for_association(database)
     keep_in_step(database, Sidecar(settings.state / "reach.json"), put_back=True)
     click.echo("The towns read everything again from here.")
 

@@ -45,7 +45,7 @@ from shared.bus import TROUBLE as BUS_TROUBLE
 from shared.bus import Deliveries, body_of
 from shared.db import Database
 from shared.doorbell import Doorbell
-from shared.erasure import EVERYWHERE, ErasureList, note_erasures, replay
+from shared.erasure import EVERYWHERE, ErasureList, ask_again, note_erasures, replay
 from shared.eventlog import read_head
 from shared.heads import forget_partitions, former_partitions, show_pulse
 from shared.inbox import KOEPEL, accept_messages, inbox_cursor
@@ -123,8 +123,10 @@ def _lead(settings: Settings, database: Database, bell: Doorbell, stop: Callable
         replay(database, kept, PROJECTIONS, own={EVERYWHERE})
         with database.transaction() as session:
             found_association(session)
+        speak_for_association(database)  # before a new epoch: what waits in this one would never be told
         keep_in_step(database, sidecar)
         with database.transaction() as session:
+            ask_again(session, KOEPEL)
             rebuild_changed(session, PROJECTIONS)
             retry_stalls(session, [projection.name for projection in PROJECTIONS])
         work_until_stopped(

@@ -79,7 +79,7 @@ def check(settings: Settings) -> None:
 
 @cli.command()
 @click.option("--hub", required=True, help="The hub's address.")
-@click.option("--again", is_flag=True, help="This node has joined before, and the association does not know its key any more.")
+@click.option("--again", is_flag=True, help="This node has joined before, and its key is lost, stolen or not known there.")
 @click.argument("code")
 @settled
 def join(settings: Settings, hub: str, code: str, *, again: bool) -> None:
@@ -87,7 +87,7 @@ def join(settings: Settings, hub: str, code: str, *, again: bool) -> None:
     from services.town_node.home.slices import SLICES  # late: everything the circle has to tell
     from services.town_node.home.sync import AT_DOOR, glance
 
-    database = open_node(settings)
+    database = Database(settings.database_url) if again else open_node(settings)  # its key may be gone
     joined = join_association(settings, database, hub, code, SLICES, again=again)
     with database.reading() as session:
         waits, key = glance(session).trouble == AT_DOOR, present_key(session, settings)

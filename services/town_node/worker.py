@@ -33,12 +33,11 @@ from shared.bus import TROUBLE as BUS_TROUBLE
 from shared.bus import Publisher
 from shared.db import Database
 from shared.envelope import Malformed
-from shared.erasure import ErasureList, note_erasures
+from shared.erasure import ErasureList, ask_again, note_erasures
 from shared.eventlog import Author, change_key, read_hash, read_head
 from shared.keys import KeyPair, from_text, to_text
 from shared.mail import Send, post_office, send_waiting
 from shared.observability import facts, failpoint, start_logging
-from shared.pins import read_pins
 from shared.projections import apply, rebuild_changed, retry_stalls
 from shared.relay import Pause, position, relay_step
 from shared.restore import (
@@ -133,10 +132,9 @@ class Calling:
         with self._database.reading() as session:
             why = set_back(session)
             tail, common = fetch_tail(session, self.author, lambda epoch, after: self._read("tail", TAIL, epoch=epoch, after=after))
-            keys = [self.author.key.public, *read_pins(session, [self.author.town]).keys_of(self.author.town)]
-        anew = why is not None and why.why == "lost"
-        if not anew:  # a town that lost its key has only the association's word for what the old one signed
-            check_tail(tail, self.author.town, keys)
+            anew = why is not None and why.why == "lost"
+            if not anew:  # a town that lost its key has only the association's word for what the old one signed
+                check_tail(session, self.author, tail)
         failpoint("node.fetched")
         # The association may know the previous key only; then the new epoch begins with it, and names the present one at once.
         speaker = dataclasses.replace(self.author, key=self._key)
@@ -160,6 +158,14 @@ class Calling:
         """Whether the log is behind what this town told before."""
         with self._database.reading() as session:
             return set_back(session) is not None
+
+    def may_send(self, answer: heads.Answer) -> bool:
+        """Whether the log is whole and may go out; with it, once more, what a log that was put back has lost the asking of."""
+        if answer.status != "ok" or self.is_set_back() or self.has_left(answer):
+            return False
+        with self._database.transaction() as session:
+            ask_again(session, self.author.town)
+        return True
 
     def has_left(self, answer: heads.Answer) -> bool:
         """Whether the circle has left the association, and the association has heard it."""
@@ -292,7 +298,7 @@ def _call(settings: Settings, database: Database, between: Between, ending: thre
                 if calling.is_set_back() and answer.status == "ok" and answer.quiet:
                     calling.come_back()
                     answer = calling.exchange_heads()
-                if answer.status == "ok" and not calling.is_set_back() and not calling.has_left(answer):
+                if calling.may_send(answer):
                     between.may_send.set()
                 else:
                     between.may_send.clear()  # frozen, put back, or it said goodbye: the circle works on, and nothing leaves

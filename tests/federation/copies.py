@@ -1,8 +1,10 @@
 """Two towns, a hub and a courier in memory, all of the real kernel: what can be put back, copied and robbed, for the tests of it.
 
-The courier is a list. A backup is the image of a database; the sidecars lie beside it and are not in it.
+The courier is a list. A backup is the image of a database; what the README says to keep outside it lies beside it and is not in it:
+the keys, the list of erasures, the sidecars. What starts, starts in the order in which the real processes do.
 """
 
+import dataclasses
 import hashlib
 import random
 from datetime import UTC, datetime, timedelta
@@ -10,18 +12,21 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Column, MetaData, String, Table, delete, select
 
 from services.hub.forwarding import forward, forwarded
-from services.hub.towns.joining import Town
+from services.hub.towns.joining import PROOF, Town, join_town, readmit_town
 from services.hub.towns.setback import keep_in_step
 from services.hub.worker import speak_for_association
+from services.town_node.circle.membership import name_key
+from services.town_node.worker import note_confirmed
 from shared import feed, heads
 from shared.db import Database, upsert
-from shared.erasure import redact
-from shared.eventlog import Author, append, change_key, open_epoch, read_head, read_log
-from shared.events import LessonRevised, LessonShared, LessonWithdrawn, TownAdmitted
+from shared.erasure import EVERYWHERE, ErasureList, ask_again, note_erasures, redact, replay
+from shared.eventlog import Author, append, change_key, lock_head, open_epoch, read_head, read_log
+from shared.events import LessonRevised, LessonShared, LessonWithdrawn, Redacted, TownAdmitted
 from shared.inbox import KOEPEL, accept_messages, inbox_cursor
 from shared.keys import KeyPair, to_text
-from shared.pins import ROTATES, follow_key, pin, pin_key, rotated, rotation_proof
+from shared.pins import pin_key
 from shared.projections import Projection, Rows, apply, rebuild
+from shared.quarantine import quarantine
 from shared.relay import relay_step
 from shared.restore import (
     Slice,
@@ -34,6 +39,7 @@ from shared.restore import (
     note_setback,
     set_back,
     setback,
+    settle_conflict,
 )
 from tests.shared.worlds import KERNEL, lesson
 
@@ -83,6 +89,25 @@ def put_back_withdrawal(session, happened, today):
     session.execute(delete(own_lesson).where(own_lesson.c.code == happened.lesson))
 
 
+@SLICE.put_back(Redacted)
+def forget_lesson(session, happened, today):
+    session.execute(delete(own_lesson).where(own_lesson.c.code == happened.redacts))
+
+
+class Erasures(ErasureList):
+    """The list of erasures beside the database, which is not in its backup."""
+
+    def __init__(self) -> None:
+        self.said: set[tuple[str, str]] = set()
+        self.owes_scrub = True
+
+    def read(self) -> set[tuple[str, str]]:
+        return set(self.said)
+
+    def add(self, fresh) -> None:
+        self.said |= set(fresh)
+
+
 class Sidecar:
     """The file beside the database, which is not in its backup."""
 
@@ -108,7 +133,9 @@ def image(database: Database) -> bytes:
 
 
 def put_image(database: Database, backup: bytes) -> None:
-    database.engine.raw_connection().driver_connection.deserialize(backup)
+    connection = database.engine.raw_connection().driver_connection
+    connection.deserialize(backup)
+    connection.execute("PRAGMA secure_delete=ON")  # as `Database` wants it; what is put in place so has forgotten it
 
 
 class Hub:
@@ -120,7 +147,7 @@ class Hub:
         self.database, self.projection = open_database(), fold_into(told_lesson)
         self.author = Author(KOEPEL, self.key, world.clock, self.random.randbytes)
         self.database.info["author"] = self.author
-        self.sidecar, self.under_way, self.is_older = Sidecar(), [], False
+        self.sidecar, self.erasures, self.under_way, self.is_older = Sidecar(), Erasures(), [], False
         with self.database.transaction() as session:
             open_epoch(session, self.author)
             pin_key(session, KOEPEL, self.key.public, world.clock())
@@ -146,14 +173,19 @@ class Hub:
                 numbered = forward(session, self.random.randbytes(8).hex())
             if not looked and not numbered:
                 break
+        note_erasures(self.database, self.erasures)
         keep_in_step(self.database, self.sidecar)
 
     def start(self) -> None:
         """A worker starts: if the hub was put back, it begins a new feed, and the association a new epoch."""
+        replay(self.database, self.erasures, [self.projection], own={EVERYWHERE})
+        speak_for_association(self.database)
         if not self.sidecar.said and self.is_older:
             keep_in_step(self.database, self.sidecar, put_back=True)  # an operator says so: the file is gone too
         self.is_older = False
         keep_in_step(self.database, self.sidecar)
+        with self.database.transaction() as session:
+            ask_again(session, KOEPEL)
 
     def shown(self, slug: str) -> dict:
         with self.database.reading() as session:
@@ -166,17 +198,23 @@ class Node:
 
     def __init__(self, world: "World", slug: str) -> None:
         self.world, self.slug, self.random = world, slug, random.Random(slug)
-        self.previous = None
-        self.key = self.first_key = KeyPair.of(self.random.randbytes(32))
-        self.database, self.library = open_database(), fold_into(told_lesson)
-        self.sidecar, self.backups, self.erased = Sidecar(), [], set()
+        self.next_key = self.previous = None
+        self.key = self.first_key = self.accepted = KeyPair.of(self.random.randbytes(32))
+        self.library = fold_into(told_lesson)
+        self.sidecar, self.erasures, self.backups, self.former = Sidecar(), Erasures(), [], []
         world.hub.admit(slug, self.key)
+        self.database = self.empty_database()
         with self.database.transaction() as session:
-            open_epoch(session, self.author)
             pin_key(session, slug, self.key.public, world.clock())
-            pin_key(session, KOEPEL, world.hub.key.public, world.clock())
-            rebuild(session, [self.library])
+            open_epoch(session, self.author)
         self.start()
+
+    def empty_database(self) -> Database:
+        database = open_database()
+        with database.transaction() as session:
+            pin_key(session, KOEPEL, self.world.hub.key.public, self.world.clock())
+            rebuild(session, [self.library])
+        return database
 
     @property
     def author(self) -> Author:
@@ -185,11 +223,30 @@ class Node:
         return made
 
     def start(self) -> None:
+        """Both processes start, over whatever database lies there."""
         self.instance, self.may_send, self.frozen = self.random.randbytes(8).hex(), False, False
-        _ = self.author
+        with self.database.reading() as session:
+            last = read_head(session)
+        if self.next_key is not None and last is not None and last.key_id == self.next_key.key_id:
+            self.take_up_next_key()
+        self.accepted = self.author.key
+        with self.database.transaction() as session:
+            last = lock_head(session)
+            if last is not None and last.key_id != self.key.key_id:  # the log is older than the key on the disk
+                change_key(session, self.key.key_id)
+                note_setback(session, "sidecar", self.world.clock())
+        with self.database.transaction() as session:
+            for town, code in self.erasures.read():
+                if town == self.slug:
+                    self.forget(session, code)
+        replay(self.database, self.erasures, [self.library], own={self.slug, EVERYWHERE})
         with self.database.transaction() as session:
             if contradicts(session, self.sidecar):
                 note_setback(session, "sidecar", self.world.clock())
+
+    def forget(self, session, code: str) -> None:
+        settle_conflict(session, code)
+        SLICE.handlers[Redacted](session, Redacted(redacts=code), self.world.clock().date())
 
     def tell(self, code: str, title: str | None) -> None:
         with self.database.transaction() as session:
@@ -200,41 +257,85 @@ class Node:
                 upsert(session, own_lesson, [{"code": code, "title": title}])
                 append(session, lesson(title, code=code))
 
+    @property
+    def erased(self) -> set[str]:
+        """What this town erased."""
+        return {subject for town, subject in self.erasures.read() if town == self.slug}
+
     def erase(self, code: str) -> None:
         with self.database.transaction() as session:
-            session.execute(delete(own_lesson).where(own_lesson.c.code == code))
+            self.forget(session, code)
             redact(session, self.slug, code)
-        self.erased.add(code)
+        note_erasures(self.database, self.erasures)
 
-    def rotate(self) -> None:
-        fresh = KeyPair.of(self.random.randbytes(32))
+    def may_rotate(self) -> bool:
+        """One change at a time: the next waits until the association has heard of the last, and the log is whole."""
+        with self.database.reading() as session:
+            return set_back(session) is None and heads.calling_keys(session, self.author)[0] is self.key
+
+    def rotate(self, *, dies: bool = False) -> None:
+        """Take another key; `dies`: once the log names it, before the files do."""
+        self.next_key = KeyPair.of(self.random.randbytes(32))
         with self.database.transaction() as session:
-            last = read_head(session)
-            place = rotation_proof(self.slug, last.epoch, last.seq + 1, last.hash)
-            append(session, rotated(fresh.key_id, fresh.public, fresh.sign(ROTATES, place)))
-            follow_key(session, self.slug, self.key.key_id, fresh.public, last.epoch, last.seq + 1, self.world.clock())
-            change_key(session, fresh.key_id)
-        self.previous, self.key = self.key, fresh
+            name_key(session, self.author, self.next_key)
+        if not dies:
+            self.take_up_next_key()
+
+    def take_up_next_key(self) -> None:
+        self.former.append(self.key)
+        self.previous, self.key, self.next_key = self.key, self.next_key, None
         _ = self.author
 
-    def relay(self, publish) -> int:
+    def relay(self, publish, *, dies: bool = False) -> int:
+        """Send the next message; `dies`: once the bus has it, before the sidecar knows."""
         sent = relay_step(self.database, publish) if self.may_send else 0
-        if sent:
-            with self.database.reading() as session:
-                last = read_head(session)
-            self.sidecar.note(epoch=last.epoch, seq=last.seq, hash=last.hash.hex())
+        if sent and not dies:
+            note_confirmed(self.database, self.sidecar)
         return sent
 
+    def join_anew(self, *, disk_is_gone: bool = False) -> None:
+        """With a code of the association and another key, because the one before is lost, stolen, or not known there any more."""
+        self.next_key = KeyPair.of(self.random.randbytes(32))
+        with self.world.hub.database.transaction() as session:
+            code = readmit_town(session, self.slug, self.world.clock())
+            proof = self.next_key.sign(PROOF, code.replace("-", "").encode() + self.next_key.public)
+            join_town(session, code, to_text(self.next_key.public), to_text(proof), self.world.clock())
+        self.take_up_next_key()
+        if disk_is_gone:
+            self.previous, self.sidecar.said = None, {}
+            self.database.close()
+            self.database = self.empty_database()
+        with self.database.transaction() as session:
+            change_key(session, self.key.key_id)
+            note_setback(session, "lost", self.world.clock())
+        self.start()
+
+    @property
+    def waits_anew(self) -> bool:
+        """Whether it joined anew, and has not come back yet."""
+        with self.database.reading() as session:
+            behind = set_back(session)
+        return behind is not None and behind.why == "lost"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it waits for what the association holds of it: until then nothing can be told."""
+        with self.database.reading() as session:
+            return read_head(session) is None
+
     def call(self) -> str:
+        """One head exchange and what follows from it; "unknown" if the association knows none of this node's keys."""
         with self.database.reading() as session:
             keys = heads.calling_keys(session, self.author)
         for key in keys:
             try:
                 answer = self.exchange(key)
-                break
             except heads.NotAuthentic:
                 if key is keys[-1]:
-                    raise
+                    return "unknown"
+            else:
+                self.accepted = key
+                break
         self.frozen = answer.status == "frozen"
         if self.frozen:
             self.may_send = False
@@ -243,7 +344,11 @@ class Node:
             behind = set_back(session) is not None
         if behind and answer.quiet:
             self.come_back()
-        self.may_send = not behind or answer.quiet
+        behind = behind and not answer.quiet
+        if not behind and not self.may_send:
+            with self.database.transaction() as session:
+                ask_again(session, self.slug)
+        self.may_send = not behind
         return answer.status
 
     def exchange(self, key: KeyPair) -> heads.Answer:
@@ -268,9 +373,17 @@ class Node:
 
         with self.database.transaction() as session:
             tail, common = fetch_tail(session, self.author, fetch)
-            keys = [bytes(row.public_key) for row in session.execute(select(pin).where(pin.c.town == self.slug))]
-            check_tail(tail, self.slug, [*keys, self.key.public])
-            come_back(session, self.author, tail, common, [SLICE], self.world.clock())
+            anew = set_back(session).why == "lost"
+            if not anew:
+                check_tail(session, self.author, tail)
+            # The association may know the previous key only; then that one speaks, and names the present one at once.
+            speaker = dataclasses.replace(self.author, key=self.accepted)
+            session.info["author"] = speaker
+            change_key(session, speaker.key.key_id)
+            come_back(session, speaker, tail, common, [SLICE], self.world.clock(), anew=anew)
+            if speaker.key is not self.key:
+                name_key(session, speaker, self.key)
+        note_erasures(self.database, self.erasures)
 
     def pull(self) -> None:
         for _ in range(100):
@@ -284,6 +397,7 @@ class Node:
             with self.database.transaction() as session:
                 while apply(session, [self.library]):
                     pass
+        note_erasures(self.database, self.erasures)
 
     @property
     def own(self) -> dict:
@@ -293,7 +407,8 @@ class Node:
     @property
     def entries(self) -> list:
         with self.database.reading() as session:
-            return list(read_log(session, read_head(session).epoch, 0, 100_000))
+            last = read_head(session)
+            return list(read_log(session, last.epoch, 0, 100_000)) if last is not None else []
 
     def library_of(self, slug: str) -> dict:
         with self.database.reading() as session:
@@ -305,7 +420,7 @@ class World:
     """Two nodes, a hub, a clock."""
 
     def __init__(self) -> None:
-        self.now = START
+        self.now, self.heals = START, False
         self.hub = Hub(self)
         self.nodes: dict[str, Node] = {}
         for slug in SLUGS:
@@ -322,7 +437,8 @@ class World:
             with self.hub.database.transaction() as session:
                 heads.show_pulse(session, self.clock(), empty=not self.hub.under_way)
             for node in self.nodes.values():
-                node.call()
+                if node.call() == "unknown" and self.heals:
+                    node.join_anew()
                 while node.relay(self.hub.under_way.append):
                     pass
             raws, self.hub.under_way[:] = list(self.hub.under_way), []
@@ -341,21 +457,39 @@ class World:
                 heads.thaw(session, slug, self.clock())
 
     def heal(self) -> None:
-        """The operators do their work: one copy of each node runs, and the association thaws what stood still."""
+        """The operators do their work: one copy of each node runs, and the association thaws what stood still.
+
+        It also gives a code to the town whose key it does not know (any more), and to the town of which another one holds other
+        words than it does itself.
+        """
+        self.heals, doubted = True, set()
         for _ in range(30):
             self.pump()
             if self.frozen():
                 self.now += timedelta(hours=1)
                 self.thaw()
             elif self.is_quiet():
-                return
+                fresh = self.doubted() - doubted
+                if not fresh:
+                    return
+                doubted |= fresh
+                for slug in fresh:
+                    self.nodes[slug].join_anew()
+
+    def doubted(self) -> set[str]:
+        """The towns that, as some other town says on its page, told two different things at one place."""
+        found: set[str] = set()
+        for node in self.nodes.values():
+            with node.database.reading() as session:
+                found |= set(session.scalars(select(quarantine.c.town).where(quarantine.c.verdict == "forked")))
+        return found & self.nodes.keys()
 
     def is_quiet(self) -> bool:
         """Nothing is under way any more: every log has arrived, and every feed is read to its end."""
         for node in self.nodes.values():
             with node.database.reading() as session:
                 last, cursor = read_head(session), feed.pull_cursor(session)
-                if set_back(session) is not None:
+                if set_back(session) is not None or last is None:
                     return False
             with self.hub.database.reading() as session:
                 held = session.execute(select(inbox_cursor).where(inbox_cursor.c.town == node.slug)).first()

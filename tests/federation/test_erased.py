@@ -122,3 +122,33 @@ def test_an_erasure_is_confirmed_when_all_other_towns_have_read_it_and_by_nobody
         session.execute(update(feed.feed_cursor).values(chain=real))
     dronten.call()
     assert almere.call().everywhere == 2
+
+
+def test_an_erasure_that_was_lost_with_the_log_before_it_had_left_is_asked_again(world):
+    almere, breda = settled(world)
+    backup = image(almere.database)
+    almere.erase("lesson-1")
+    put_back(almere, backup)
+    assert almere.own == {}
+    world.heal()
+    for database in (world.hub.database, almere.database, breda.database):
+        assert kept(database, "almere", "lesson-1") == []
+        assert b'Vraag vroeg om water"' not in image(database)
+    assert [entry.says.type for entry in almere.entries].count(Redacted.wire) == 1
+    world.pump(2)
+    assert [entry.says.type for entry in almere.entries].count(Redacted.wire) == 1, "once is enough"
+    agreed(world)
+
+
+def test_a_tail_brings_back_nothing_that_was_erased_here_before_the_association_heard_of_it(world):
+    almere, breda = settled(world)
+    backup = image(almere.database)
+    almere.tell("lesson-2", "Aangekomen en gewist")
+    world.pump(2)
+    almere.erase("lesson-2")
+    put_back(almere, backup)
+    world.heal()
+    assert almere.own == {"lesson-1": "Vraag vroeg om water"}
+    for database in (world.hub.database, almere.database, breda.database):
+        assert b"Aangekomen en gewist" not in image(database)
+    agreed(world)

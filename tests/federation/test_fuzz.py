@@ -463,7 +463,7 @@ def test_whatever_a_tail_says_a_node_takes_back_its_own_words_or_nothing(hub, no
         with undone(node) as session:
             try:
                 taken, common = fetch_tail(session, author, fetch)
-                check_tail(taken, "dronten", [author.key.public])
+                check_tail(session, author, taken)
             except NoTail:
                 return
             come_back(session, author, taken, common, [], hub.clock())

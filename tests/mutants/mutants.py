@@ -257,6 +257,24 @@ MUTANTS = [
         ("tests/shared/test_eventlog.py|-k|postgresql",),
     ),
     Mutant(
+        "an erasure that was lost before it had left is never asked again",
+        "shared/erasure.py",
+        (("    for subject in never:\n", "    for subject in never[:0]:\n"),),
+        ("tests/federation/test_erased.py",),
+    ),
+    Mutant(
+        "a tail brings back what was erased",
+        "shared/restore.py",
+        (("    tail = _without_erased(session, author.town, tail)\n", ""),),
+        ("tests/federation/test_erased.py",),
+    ),
+    Mutant(
+        "a node believes its ended key beyond its end",
+        "shared/restore.py",
+        (("    if end is not None and (end[0] == NEVER", "    if False and (end[0] == NEVER"),),
+        ("tests/federation/test_keys.py",),
+    ),
+    Mutant(
         "what a thief told stays to be seen when the key is revoked",
         "shared/projections.py",
         (("        if row.counts_to is None:\n", "        if True:\n"),),

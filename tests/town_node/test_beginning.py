@@ -10,13 +10,15 @@ import orjson
 import pytest
 
 from services.town_node.app import create_app
-from services.town_node.circle.membership import join_association, membership
+from services.town_node.circle.membership import KEY, PREVIOUS_KEY, join_association, membership
 from services.town_node.circle.model import Circle, Member
 from services.town_node.config import Settings
 from services.town_node.home.setup import BegunAlready, setup_code
 from services.town_node.home.slices import SLICES
 from shared.db import Base, Database
-from shared.keys import KeyPair, to_text
+from shared.eventlog import read_head
+from shared.keys import KeyPair, load_key, to_text
+from shared.restore import set_back
 from tests.services import free_port
 from tests.town_node.conftest import NOW, Reader
 
@@ -229,3 +231,21 @@ def test_a_town_that_lost_everything_lets_its_first_person_in_before_it_joins_an
         assert membership(session).town == "urk"
         assert session.query(Circle).count() == 1
     assert "joined anew after its data were lost" in begun.get("/sync")
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["stolen", "lost"])
+def test_a_node_that_joins_again_keeps_its_log_and_takes_another_key(blank, begun, answering, tmp_path, is_lost):
+    settings, database = Settings(state=tmp_path), blank.extensions["site"].database
+    begun.send("/membership/join", hub=answering(200, WELCOME).url, code="AAAAA")
+    before = load_key(tmp_path / KEY)
+    if is_lost:
+        (tmp_path / KEY).unlink()
+    hub = answering(200, WELCOME | {"anew": True})
+    join_association(settings, database, hub.url, "CODE", SLICES, again=True)
+    key = load_key(tmp_path / KEY)
+    assert orjson.loads(hub.asked[0][1])["public_key"] == to_text(key.public) != to_text(before.public)
+    assert load_key(tmp_path / PREVIOUS_KEY) == (None if is_lost else before)
+    with database.reading() as session:
+        assert read_head(session).key_id == key.key_id
+        assert read_head(session).seq > 0
+        assert set_back(session).why == "lost", "the whole public state comes next, in a new epoch"

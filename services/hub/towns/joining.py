@@ -184,6 +184,9 @@ def join_town(session: Session, code: str, public_key: str, proof: str, now: dat
         raise CodeUnknown from None
     if town is None or not verified(public, signature, PROOF, _plain(code).encode() + public):
         raise CodeUnknown
+    key_id = key_id_of(public)
+    if town.key_id != key_id and read_pins(session, [town.slug]).public_of(town.slug, key_id) is not None:
+        raise CodeUnknown  # it was this town's key once: a key that ended never counts again
     town.ask(public, now)
     if town.vouched and town.asking is not None:
         _let_in(session, town, now)

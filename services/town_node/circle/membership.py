@@ -12,6 +12,7 @@ A new key is on the disk before the log names it, beside the old one, which is k
 Tables: `membership` (one row).
 """
 
+import contextlib
 import fcntl
 import secrets
 from collections.abc import Sequence
@@ -30,12 +31,12 @@ from shared.doorbell import Doorbell
 from shared.envelope import is_name
 from shared.erasure import ErasureList
 from shared.eventlog import Author, append, change_key, lock_head, read_head, read_log
-from shared.heads import calling_keys, note_door
+from shared.heads import AT_DOOR, calling_keys, note_door, received_head
 from shared.inbox import KOEPEL
 from shared.keys import KeyPair, from_text, keep_key, load_key, to_text
 from shared.language import N_
 from shared.observability import failpoint
-from shared.pins import ROTATES, follow_key, pin, pin_key, rotated, rotation_proof
+from shared.pins import ROTATES, pin, pin_key, rotated, rotation_proof, take_own_key
 from shared.refusals import Refusal
 from shared.restore import Slice, begin_epoch, note_setback, set_back
 from shared.serving import BUS_ADDRESS
@@ -203,13 +204,16 @@ def rotate_key(settings: Settings, database: Database) -> str:
 
 
 def name_key(session: Session, author: Author, fresh: KeyPair) -> None:
-    """Say in the log, signed by the author's key and proven with the fresh one, that this one signs from the next entry on."""
+    """Say in the log, signed by the author's key and proven with the fresh one, that this one signs from the next entry on.
+
+    Where the author's key ends, this node heeds once the association holds that place (`restore.note_heard`).
+    """
     last = lock_head(session)
     if last is None:
         raise NotMember
     place = rotation_proof(author.town, last.epoch, last.seq + 1, last.hash)
     append(session, rotated(fresh.key_id, fresh.public, fresh.sign(ROTATES, place)))
-    follow_key(session, author.town, author.key.key_id, fresh.public, last.epoch, last.seq + 1, author.now())
+    take_own_key(session, author.town, fresh.public, author.now())
     change_key(session, fresh.key_id)
 
 
@@ -257,14 +261,20 @@ def join_association(
     `JoinedAlready`.
 
     A town that joins anew waits with that: its public state comes back from the association first (`shared/restore.py`). One that
-    had left has everything here.
+    had left has everything here. `again`: a node that still has its log, and whose key is lost, stolen or not known there any more,
+    takes another one.
     """
     with database.reading() as session:
         joined = membership(session)
+        at_door = session.scalar(select(received_head.c.trouble)) == AT_DOOR
     returns = joined is not None and joined.left_at is not None
     if joined is not None and not again and not returns:
         raise JoinedAlready(town=joined.name)
-    path = settings.state / (NEXT_KEY if returns else KEY)  # the key with which it left counts no longer, or not for long
+    if joined is not None and not returns:
+        with contextlib.suppress(KeyGone):
+            become_author(settings, database)  # if it died at a change of keys, that is finished first
+    is_first = joined is None or (at_door and not returns)  # else the key it had counts no longer, or not for long
+    path = settings.state / (KEY if is_first else NEXT_KEY)
     key = load_key(path) or keep_key(path, secrets.token_bytes(32))
     failpoint("join.keyed")
     told = _call_hub(hub_url.rstrip("/"), code, key)
@@ -283,16 +293,18 @@ def join_association(
         note_door(session, utc_now(), waits=told.get("let_in") is False)
         if returns:
             _take_part_again(session, joined, author, slices)
-        if not told["anew"]:  # else the association's log tells it, after all the keys before it
+        if not told["anew"]:  # else the association's log tells it, or the coming back
             pin_key(session, joined.town, key.public, utc_now())
-        if told["anew"] and read_head(session) is None:
+        elif not returns:
+            change_key(session, key.key_id)
             note_setback(session, "lost", utc_now())
-        elif read_head(session) is None:
-            begin_epoch(session, author, None, slices)
+        if read_head(session) is None and not told["anew"]:
+            begin_epoch(session, author, None, slices, first=True)
     failpoint("join.joined")
     database.info["author"] = author
-    if returns:
+    if path.name == NEXT_KEY:
         _take_up_next_key(settings)
+    if returns:
         (settings.state / PREVIOUS_KEY).unlink(missing_ok=True)  # nobody is called with it any more
         become_author(settings, database)
     return joined

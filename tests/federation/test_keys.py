@@ -1,0 +1,142 @@
+"""A town's keys through backups, copies and the association's decisions: which one counts where (I12, I14, I15)."""
+
+from sqlalchemy import delete
+
+from shared.envelope import seal
+from shared.eventlog import read_head
+from shared.inbox import inbox, inbox_cursor
+from shared.pins import read_pins
+from shared.restore import proves_setback, set_back
+from tests.federation.copies import START, agreed, image, put_back, put_image, settled
+from tests.shared.worlds import lesson
+
+
+def keys_at(database, slug: str) -> list[bytes]:
+    with database.reading() as session:
+        return read_pins(session, [slug]).keys_of(slug)
+
+
+def test_a_stolen_key_beyond_its_end_convinces_no_node_that_it_was_put_back(world):
+    almere, _ = settled(world)
+    stolen = almere.key
+    almere.rotate()
+    world.pump(3)
+    for epoch in (almere.entries[0].says.epoch, "f" * 16):
+        lie = seal(lesson("Gestolen"), town="almere", epoch=epoch, seq=9, prevhash=bytes(32), key=stolen, now=START, salt=bytes(32))
+        with almere.database.reading() as session:
+            assert not proves_setback(session, almere.author, lie.header, lie.signature)
+
+
+def test_what_a_copy_wrote_with_the_previous_key_where_this_node_changed_it_comes_back(world):
+    """Until the association has heard of the change, the previous key counts: it cannot know better, and neither may the node."""
+    almere, breda = settled(world)
+    here, instance = image(almere.database), almere.instance
+    almere.tell("lesson-2", "Van de kopie")
+    almere.tell("lesson-3", "Ook van de kopie")
+    almere.relay(world.hub.under_way.append)
+    put_image(almere.database, here)
+    almere.instance, almere.sidecar.said = instance, {}
+    almere.rotate()
+    world.heal()
+    world.pump()
+    assert almere.own == {
+        "lesson-1": "Vraag vroeg om water", "lesson-2": "Van de kopie", "lesson-3": "Ook van de kopie",
+    }  # fmt: skip
+    agreed(world)
+    for there in (world.hub, almere, breda):
+        assert keys_at(there.database, "almere") == [almere.key.public]
+
+
+def test_a_database_from_before_two_changes_of_the_key_comes_back_with_both(world):
+    almere, breda = settled(world)
+    backup = image(almere.database)
+    for _ in range(2):
+        almere.rotate()
+        world.pump(3)
+    put_back(almere, backup)
+    world.heal()
+    world.pump()
+    agreed(world)
+    for there in (world.hub, almere, breda):
+        assert keys_at(there.database, "almere") == [almere.key.public]
+
+
+def test_a_town_that_joins_anew_twice_in_a_row_keeps_its_last_key(world):
+    """The association's own log tells it of the first time when the second has happened already, and a new node reads it all."""
+    almere, breda = settled(world)
+    almere.join_anew(disk_is_gone=True)
+    almere.join_anew(disk_is_gone=True)
+    world.heal()
+    for there in (world.hub, almere, breda):
+        assert keys_at(there.database, "almere") == [almere.key.public]
+    assert almere.own == {"lesson-1": "Vraag vroeg om water"}
+    agreed(world)
+
+
+def test_a_town_whose_key_was_revoked_keeps_its_log_and_goes_on_with_another_key_in_a_new_epoch(world):
+    almere, breda = settled(world)
+    almere.tell("lesson-2", "Noch niet aangekomen")
+    almere.join_anew()
+    assert almere.relay(world.hub.under_way.append) == 0, "first it compares itself with what the association holds"
+    world.heal()
+    assert almere.entries[0].says.type.endswith("epoch.opened.v1")
+    assert breda.library_of("almere") == almere.own == {"lesson-1": "Vraag vroeg om water", "lesson-2": "Noch niet aangekomen"}
+    agreed(world)
+
+
+def test_joining_anew_weighs_more_than_a_backup_that_was_put_back(world):
+    almere, _ = settled(world)
+    put_back(almere, image(almere.database))
+    almere.rotate()
+    put_back(almere, image(almere.database), sidecar=True)
+    almere.sidecar.said = {"epoch": almere.entries[0].says.epoch, "seq": 99, "hash": "0" * 64}
+    almere.start()
+    with almere.database.reading() as session:
+        assert set_back(session).why == "sidecar"
+    almere.join_anew()
+    world.heal()
+    assert almere.entries[0].says.type.endswith("epoch.opened.v1"), "its old epoch was cut off"
+    agreed(world)
+
+
+def test_a_hub_that_was_put_back_still_tells_of_a_town_that_joined_anew_just_before_the_backup(world):
+    almere, breda = settled(world)
+    almere.join_anew()
+    backup = image(world.hub.database)  # it has not spoken of it yet
+    world.hub.digest()
+    put_image(world.hub.database, backup)
+    world.hub.start()
+    world.heal()
+    assert keys_at(breda.database, "almere") == [almere.key.public]
+    agreed(world)
+
+
+def test_a_town_of_which_the_hub_lost_everything_is_heard_by_the_towns_that_did_not(world):
+    almere, breda = settled(world)
+    with world.hub.database.transaction() as session:
+        for table in (inbox, inbox_cursor):
+            session.execute(delete(table).where(table.c.town == "almere"))
+    almere.join_anew(disk_is_gone=True)
+    world.heal()
+    almere.tell("lesson-2", "Weer van voren af aan")
+    world.heal()
+    assert breda.library_of("almere") == almere.own == {"lesson-2": "Weer van voren af aan"}
+
+
+def test_a_node_and_a_hub_that_know_no_epoch_of_one_another_find_each_other(world):
+    almere, _ = settled(world)
+    backup = image(almere.database)
+    almere.join_anew(disk_is_gone=True)
+    with world.hub.database.transaction() as session:
+        for table in (inbox, inbox_cursor):
+            session.execute(delete(table).where(table.c.town == "almere"))
+    world.heal()
+    with almere.database.reading() as session:
+        first = read_head(session).epoch
+    put_back(almere, backup)
+    almere.tell("lesson-2", "In de oude kopie")
+    world.heal()
+    with almere.database.reading() as session:
+        assert read_head(session).epoch != first
+    assert almere.own["lesson-2"] == "In de oude kopie"
+    agreed(world)
