@@ -1,4 +1,4 @@
-"""One by one: logs and hubs that come back from a backup, copies, keys that end, erasure, rubbish (I12, I13, I14, I15, I16, I17, I18)."""
+"""One by one: logs and hubs from a backup, copies, keys that end, erasure, rubbish (I12 to I18; I13 and I15 above all)."""
 
 from datetime import timedelta
 
