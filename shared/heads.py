@@ -14,8 +14,9 @@ Each call uses up a challenge that the hub gave before, so an old call shown aga
 `instance` is random per start of a worker: when an earlier one calls after a later one, the node runs twice, and the town is frozen
 until the association has decided (I15).
 
-A node whose town was not let in yet has no key that counts, and is told so, signed as well (`answer_at_door`): somebody has to act,
-and should not look for a fault in the line. Nothing hangs on it: the node shows it, and goes on calling and holding back.
+A node whose town was not let in yet has no key that counts, nor has one whose key was revoked. It is told so, signed as well
+(`answer_without_key`): somebody has to act, and should not look for a fault in the line. Nothing hangs on it: the node shows it,
+and goes on calling and holding back.
 
 Tables: `known_head` (hub: what each town said last, and its challenge), `ingest_pulse` (hub), `received_head` (node: what the
 association holds).
@@ -43,6 +44,9 @@ from shared.routes import partition_of
 
 AT_DOOR = "at_door"
 """The status, and the trouble, of a node whose code and key are with the association, which has not let the town in yet."""
+KEY_ENDED = "key_ended"
+"""The same of a node whose key counted once, and counts no longer."""
+WITHOUT_KEY = (AT_DOOR, KEY_ENDED)
 ASKS, ANSWERS = b"heads1", b"heads1-answer"
 """What the two signatures are made for."""
 REPEATS_MAX = 20
@@ -91,7 +95,8 @@ received_head = Table(
     Column("answered_at", Moment, nullable=False),
     Column("challenge", String(64), nullable=False),
 )
-"""`everywhere`: up to which place all other towns have it too; `trouble`: why the town is frozen, if it is, or `AT_DOOR`."""
+"""`everywhere`: up to which place all other towns have it too; `trouble`: why the town is frozen, if it is, or one of
+`WITHOUT_KEY`."""
 
 
 class NotAuthentic(Exception):  # noqa: N818  # named for its reason
@@ -119,10 +124,10 @@ class Call:
 class Answer:
     """What the hub says.
 
-    `status` is ok, stale (call again with this challenge), frozen or `AT_DOOR`; `cursor` the last place of the call's epoch that it
-    holds; `want_from` asks for a repeat from there; `header` and `signature` are the last entry it holds of this town, as proof;
-    `quiet` says that nothing of this town can be under way on the bus any more: only then may a log that was put back go on.
-    `everywhere` is the place up to which all other towns have pulled; `complaints` is what it had to refuse.
+    `status` is ok, stale (call again with this challenge), frozen or one of `WITHOUT_KEY`; `cursor` the last place of the call's
+    epoch that it holds; `want_from` asks for a repeat from there; `header` and `signature` are the last entry it holds of this
+    town, as proof; `quiet` says that nothing of this town can be under way on the bus any more: only then may a log that was put
+    back go on. `everywhere` is the place up to which all other towns have pulled; `complaints` is what it had to refuse.
     """
 
     status: str
@@ -181,8 +186,8 @@ def hear(database: Database, author: Author, body: bytes, signature: str, nonce:
             "id": 1, "epoch": last.epoch if last else "", "cursor": answer.cursor, "everywhere": answer.everywhere,
             "trouble": answer.trouble[:20], "complaints": answer.complaints[:20], "answered_at": now, "challenge": answer.challenge,
         }  # fmt: skip
-        if answer.status == AT_DOOR:
-            note_door(session, now, waits=True)
+        if answer.status in WITHOUT_KEY:
+            note_door(session, now, answer.status)
             return answer
         if answer.status == "stale":  # it says nothing but the next challenge
             before = session.execute(select(received_head)).first()
@@ -198,15 +203,15 @@ def hear(database: Database, author: Author, body: bytes, signature: str, nonce:
     return answer
 
 
-def note_door(session: Session, now: datetime, *, waits: bool) -> None:
-    """The association has this node's code and key, and lets it wait, or not any more. What it was known to hold stays noted."""
-    if not waits:
-        session.execute(delete(received_head).where(received_head.c.trouble == AT_DOOR))
+def note_door(session: Session, now: datetime, why: str) -> None:
+    """Why this node's key does not count there (one of `WITHOUT_KEY`), or nothing. What was known to be held stays noted."""
+    if not why:
+        session.execute(delete(received_head).where(received_head.c.trouble.in_(WITHOUT_KEY)))
         return
     before = session.execute(select(received_head)).first()
     blank = {"id": 1, "epoch": "", "cursor": 0, "everywhere": 0, "complaints": [], "challenge": ""}
     row = dict(before._mapping) if before else blank  # noqa: SLF001  # SQLAlchemy's public name
-    upsert(session, received_head, [row | {"trouble": AT_DOOR, "answered_at": now}])
+    upsert(session, received_head, [row | {"trouble": why, "answered_at": now}])
 
 
 # ---- The hub's end ---------------------------------------------------------------------------------------------------------
@@ -248,10 +253,16 @@ def answer_call(
     return said, author.key.sign(ANSWERS, call.nonce.encode() + said), fresh
 
 
-def answer_at_door(author: Author, body: bytes) -> tuple[bytes, bytes]:
-    """Tell a node that it waits: body and signature. The caller knows that the waiting key signed this. Raises `NotAuthentic`."""
+def answer_without_key(session: Session, author: Author, body: bytes, signature: bytes, *, waits: bool) -> tuple[bytes, bytes]:
+    """Tell a node why its key does not count: body and signature. Only who has such a key hears it. Raises `NotAuthentic`.
+
+    `waits`: it was seen already that the key which waits at the door signed this.
+    """
     call: Call = _read(Call, body)
-    said = orjson.dumps(asdict(Answer(AT_DOOR, 0, None, "", 0, "")))
+    ended = read_pins(session, [call.town]).ended_keys_of(call.town)
+    if not waits and not any(verified(key, signature, ASKS, body) for key in ended):
+        raise NotAuthentic
+    said = orjson.dumps(asdict(Answer(AT_DOOR if waits else KEY_ENDED, 0, None, "", 0, "")))
     return said, author.key.sign(ANSWERS, call.nonce.encode() + said)
 
 

@@ -135,6 +135,10 @@ class Pins:
         """The keys that still count."""
         return [held.public for (whose, _), held in self._keys.items() if whose == town and held.ends is None]
 
+    def ended_keys_of(self, town: str) -> list[bytes]:
+        """The keys that counted once."""
+        return [held.public for (whose, _), held in self._keys.items() if whose == town and held.ends is not None and held.public]
+
     def number_of(self, town: str, epoch: str) -> int | None:
         """Where this epoch stands in the town's order; None if it is unknown."""
         return self.numbers.get((town, epoch))

@@ -113,5 +113,5 @@ def sync_state(database: Database, settings: Settings) -> dict[str, Any]:
     with database.reading() as session:
         seen = glance(session)
     state = state_of(seen, now(), quiet_after(settings))
-    works = state not in {"at_door", "away", "set_back"} or worker_runs(settings.state)
+    works = state not in {"at_door", "away", "set_back", "key_ended"} or worker_runs(settings.state)
     return {"state": state, "waiting": seen.waiting, "answered_at": seen.answered_at, "works": works}

@@ -85,7 +85,8 @@ def check(settings: Settings) -> None:
 def join(settings: Settings, hub: str, code: str, *, again: bool) -> None:
     """Join the association with the code it gave."""
     from services.town_node.home.slices import SLICES  # late: everything the circle has to tell
-    from services.town_node.home.sync import AT_DOOR, glance
+    from services.town_node.home.sync import glance
+    from shared.heads import AT_DOOR
 
     database = Database(settings.database_url) if again else open_node(settings)  # its key may be gone
     joined = join_association(settings, database, hub, code, SLICES, again=again)

@@ -96,7 +96,8 @@ class Calling:
                     raise
             else:
                 self._key = key
-                break
+                if heard.status != heads.KEY_ENDED:  # of two keys one may have ended, and rightly
+                    break
         return heard
 
     def _exchange(self, key: KeyPair) -> heads.Answer:
@@ -306,7 +307,7 @@ def _call(settings: Settings, database: Database, between: Between, ending: thre
                     doorbell(settings).ring()
                 at_rest = answer.status == "ok" and not calling.is_set_back() and calling.everything_held(answer)
                 heads_due = moment + (settings.idle_period if at_rest else settings.head_period)
-                if answer.status == heads.AT_DOOR:
+                if answer.status in heads.WITHOUT_KEY:
                     pull_due = heads_due  # nothing is to be had before
             if moment >= pull_due:
                 for _ in range(PAGES_MAX):  # then the heads again: a feed without end must not keep this node from them

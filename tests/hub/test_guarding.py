@@ -290,7 +290,7 @@ def test_what_a_revoked_key_signs_beyond_its_place_reaches_neither_log_nor_curso
     assert (before.seq, before.frozen_at) == (1, None)
     assert shown(hub) == {("almere", "Van voor de diefstal")}
     assert refused_for(hub, "almere") == {"ended_key": 1}
-    assert heads_status(hub, almere.key, heads.Call("almere", "a" * 16, "", 0, "", 0, "", 0, "", "", "n")) == 401
+    assert heads_status(hub, almere.key, heads.Call("almere", "a" * 16, "", 0, "", 0, "", 0, "", "", "n")) == 403
 
     breda.pull()
     with breda.database.transaction() as session:

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from sqlalchemy import select
 
 from shared.eventlog import read_head
+from shared.inbox import inbox_cursor
 from tests.stories.people import Person, Program, log_in, say, soon
 
 
@@ -94,6 +96,33 @@ def test_a_town_that_loses_its_disk_twice_in_a_day_comes_back_with_what_it_had_t
         land.settle()
         assert sorted(Person(hub.url).finds("/lessons?town=kampen")) == sorted(titles)
         assert sorted(Person(almere.url).finds("/association?town=kampen")) == sorted(titles)
+
+
+def test_a_town_whose_key_was_stolen_is_told_so_and_joins_anew_with_all_it_has(land, hub, almere, new_town):
+    node = new_town("hattem")
+    done(node, "join", "--hub", hub.url, code_for(hub, "Hattem"))
+    lets_in(hub, "hattem")
+    kim = begins(node)
+    kim.share("Van voor de diefstal")
+    kim.share("Van erna")
+    land.settle()
+    with hub.database.reading() as session:
+        held = session.scalar(select(inbox_cursor.c.seq).where(inbox_cursor.c.town == "hattem"))
+    vera, revoking = log_in(hub), "/association/towns/hattem/revoke"
+    assert vera.call("POST", revoking, last=str(held - 1), csrf_token=vera._token(revoking)).status == 302
+    soon(lambda: Person(hub.url).finds("/lessons?town=hattem") == ["Van voor de diefstal"], "the hub shows it no more")
+    soon(lambda: Person(almere.url).finds("/association?town=hattem") == ["Van voor de diefstal"], "nor does Almere")
+    told = say("The association does not accept the key of this site any more. What you write is safe here.")
+    soon(lambda: told in kim.get("/"), "it says so at the foot of every page")
+
+    kim.share("Van daarna")
+    code = done(hub, "town", "readmit", "hattem")
+    kim.fills_in("/membership/join", hub=hub.url, code=code)
+    land.settle()
+    titles = ["Van daarna", "Van erna", "Van voor de diefstal"]
+    assert sorted(Person(hub.url).finds("/lessons?town=hattem")) == titles
+    assert sorted(Person(almere.url).finds("/association?town=hattem")) == titles
+    assert sorted(kim.finds("/lessons")) == titles
 
 
 def begins(node):

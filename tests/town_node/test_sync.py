@@ -21,7 +21,7 @@ from shared.db import upsert
 from shared.erasure import note_erasures
 from shared.eventlog import head, log, payload, read_head, read_log
 from shared.events import CircleDescribed, LessonShared, Redacted
-from shared.heads import AT_DOOR, note_door, received_head
+from shared.heads import AT_DOOR, KEY_ENDED, note_door, received_head
 from shared.inbox import speaks_of_erased
 from shared.mail import mail
 from shared.pins import pin_key
@@ -104,7 +104,7 @@ def test_an_association_that_never_answered_is_called_so(member):
 
 def test_a_town_that_is_not_let_in_yet_says_what_to_read_out_and_whom_to_call(keyed, facilitator, member, database, answered):
     with database.transaction() as session:
-        note_door(session, NOW, waits=True)
+        note_door(session, NOW, AT_DOOR)
         short = spelled(present_key(session, keyed)[0])
     page = member.get("/sync")
     for words in ("Koepel has the code", "Call them, and read out", short):
@@ -117,6 +117,16 @@ def test_a_town_that_is_not_let_in_yet_says_what_to_read_out_and_whom_to_call(ke
     answered()
     assert "All is well" in member.get("/sync")
     facilitator.get("/membership/join", 302)
+
+
+def test_a_town_whose_key_was_revoked_says_so_and_may_come_with_another_code(facilitator, member, answered):
+    answered(trouble=KEY_ENDED, at=NOW - timedelta(days=3))
+    page = member.get("/sync")
+    assert "does not accept the key of this site any more" in page
+    assert "does not accept the key of this site any more" in foot(page)
+    assert "internet" not in page, "nobody should look for a fault in the line"
+    assert "/membership/join" in facilitator.get("/sync")
+    facilitator.get("/membership/join")
 
 
 def test_a_circle_that_works_alone_is_told_so_and_may_join(database, facilitator, member):

@@ -105,7 +105,7 @@ def exchange_heads() -> Any:
             )
             hold_back(limits.TOWN_CALLS, str(orjson.loads(body)["town"]))  # it is theirs: the signature was verified
     except heads.NotAuthentic:
-        return _say_at_door(author, body)
+        return _say_without_key(author, body)
     failpoint("hub.answered")
     return _signed(said, signature, 200 if fresh else 409)
 
@@ -117,26 +117,16 @@ def _signed(said: bytes, signature: bytes, status: int) -> Response:
     return answer
 
 
-def _say_at_door(author: Author, body: bytes) -> Response:
-    """To a node that waits to be let in, and to nobody else. Raises `NotAuthentic`."""
-    if not _waits(body):
-        raise NotAuthentic from None
+def _say_without_key(author: Author, body: bytes) -> Response:
+    """To a node that waits to be let in, or whose key was revoked, and to nobody else. Raises `NotAuthentic`."""
     try:
-        return _signed(*heads.answer_at_door(author, body), 403)
-    except heads.NotAuthentic:
+        says, signature = orjson.loads(body), from_text(request.headers.get(SIGNATURE), 64)
+        slug = says.get("town") if isinstance(says, dict) else None
+        with reading() as session:
+            waits = isinstance(slug, str) and waits_with(session, slug, body, signature, heads.ASKS)
+            return _signed(*heads.answer_without_key(session, author, body, signature, waits=waits), 403)
+    except (ValueError, heads.NotAuthentic):
         raise NotAuthentic from None
-
-
-def _waits(body: bytes) -> bool:
-    """Whether this call is of a node that waits to be let in."""
-    try:
-        says = orjson.loads(body)
-        signature = from_text(request.headers.get(SIGNATURE), 64)
-    except ValueError:
-        return False
-    slug = says.get("town") if isinstance(says, dict) else None
-    with reading() as session:
-        return isinstance(slug, str) and waits_with(session, slug, body, signature, heads.ASKS)
 
 
 @doors.get("/feed")

@@ -290,7 +290,7 @@ def join_association(
         joined.hub_key, joined.bus_url = told["hub_key"], told["bus"]
         pin_key(session, KOEPEL, from_text(told["hub_key"], 32), utc_now())
         author = session.info["author"] = Author(joined.town, key, utc_now, secrets.token_bytes)
-        note_door(session, utc_now(), waits=told.get("let_in") is False)
+        note_door(session, utc_now(), AT_DOOR if told.get("let_in") is False else "")
         if returns:
             _take_part_again(session, joined, author, slices)
         if not told["anew"]:  # else the association's log tells it, or the coming back

@@ -7,6 +7,7 @@
 | alone | the circle has not joined |
 | left | the circle has left; nothing goes out any more |
 | at_door | the association has the code and the key, and has not let this town in yet |
+| key_ended | the association believes the key of this node no longer |
 | frozen | the association has stopped this town until it has decided what happened |
 | set_back | the log was put back from a backup; nothing goes out until the tail is back |
 | away | no answer for a while, or never yet |
@@ -33,7 +34,7 @@ from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.model import Lesson
 from services.town_node.meetings.model import Meeting
 from shared.eventlog import head, log, payload, read_log
-from shared.heads import AT_DOOR, received_head
+from shared.heads import KEY_ENDED, WITHOUT_KEY, received_head
 from shared.language import N_, Words
 from shared.quarantine import ADVICE, quarantine_count
 from shared.restore import read_conflicts, setback
@@ -80,8 +81,8 @@ class Glance:
 
     @property
     def may_join_again(self) -> bool:
-        """Whether another code can be of use: with this one the node was not let in, or the circle has left."""
-        return self.trouble == AT_DOOR or self.left_at is not None
+        """Whether another code can be of use: the node's key does not count, or the circle has left."""
+        return self.trouble in WITHOUT_KEY or self.left_at is not None
 
     def is_quiet(self, now: datetime, quiet: timedelta) -> bool:
         """Whether the association has not answered for so long, or never yet."""
@@ -123,8 +124,10 @@ def state_of(seen: Glance, now: datetime, quiet: timedelta) -> str:
         return "alone"
     if seen.left_at is not None:
         return "left"
-    if seen.trouble == AT_DOOR:
-        return "away" if seen.is_quiet(now, quiet) else "at_door"
+    if seen.trouble == KEY_ENDED:
+        return KEY_ENDED
+    if seen.trouble in WITHOUT_KEY:
+        return "away" if seen.is_quiet(now, quiet) else seen.trouble
     if seen.trouble:
         return "frozen"
     if seen.setback_at is not None:
