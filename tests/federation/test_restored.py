@@ -42,7 +42,7 @@ from shared.restore import proves_setback, set_back
 from tests.federation.copies import CODES, SLUGS, START, Node, World, agreed, image, put_image
 from tests.shared.worlds import lesson
 
-EXAMPLES = int(os.environ.get("TUINKOEPEL_TEST_EXAMPLES", "35"))
+EXAMPLES = int(os.environ.get("TUINKOEPEL_TEST_EXAMPLES", "30"))
 """How many stories are tried; more of them on demand."""
 GONE = "cuijk"
 """The town whose node is gone for ever."""
