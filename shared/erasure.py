@@ -22,6 +22,7 @@ from shared.db import Database, upsert
 from shared.eventlog import append, forget_payloads, headers_about
 from shared.events import Redacted
 from shared.inbox import EVERYWHERE, KOEPEL, erase_stored, erased
+from shared.observability import failpoint
 from shared.projections import Projection, rebuild
 from shared.quarantine import erase_from_quarantine
 from shared.restore import conflict
@@ -78,6 +79,7 @@ def note_erasures(database: Database, kept: ErasureList) -> int:
     if fresh:
         kept.add(fresh)
         kept.owes_scrub = True
+        failpoint("erasure.noted")
     if kept.owes_scrub and scrub(database):
         kept.owes_scrub = False
     return len(fresh)
@@ -101,6 +103,7 @@ def replay(database: Database, kept: ErasureList, projections: Sequence[Projecti
         if missing:
             rebuild(session, projections)
     if missing:
+        failpoint("erasure.replayed")
         scrub(database)
     return [subject for _, subject in missing]
 

@@ -9,11 +9,12 @@ import re
 import secrets
 import signal
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pytest
 import urllib3
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from services.hub.towns.joining import Town as KnownToHub
 from services.hub.towns.joining import readmit_town
@@ -21,9 +22,10 @@ from services.hub.towns.parting import leave
 from services.town_node.circle import membership
 from services.town_node.circle.actions import add_member
 from services.town_node.home.leaving import say_goodbye
+from shared.erasure import ErasureList, redact
 from shared.eventlog import NotAuthor, append, read_head
-from shared.events import LessonWithdrawn
-from shared.inbox import inbox_cursor
+from shared.events import LessonShared, LessonWithdrawn, Redacted
+from shared.inbox import inbox, inbox_cursor
 from shared.keys import KeyPair
 from shared.mail import mail
 from shared.projections import projection_table
@@ -84,6 +86,8 @@ CASES = [
     Case("almere worker", "node.fetched", "put back without its sidecar"),
     Case("almere worker", "node.came_back", "put back"),
     Case("almere worker", "node.came_back", "put back and written to"),
+    Case("almere worker", "erasure.noted", "erasure"),
+    Case("almere worker", "erasure.replayed", "erasure"),
     Case("almere rotate-key", "rotation.keyed", "rotation"),
     Case("almere rotate-key", "rotation.told", "rotation"),
     Case("hub worker", "join.brokered", "broker"),  # in tests/federation/test_broker.py: it needs RabbitMQ's management
@@ -363,6 +367,46 @@ def test_a_worker_dies_while_it_takes_back_what_an_older_copy_lacks(world, case,
     else:
         assert almere.log()[: len(whole)] == whole
     recover(world, case, ledger)
+
+
+@cases("erasure")
+def test_a_worker_dies_while_something_is_erased(world, case, ledger):
+    """Asked for just now; or found in the list, after a backup was put back that knows nothing of it."""
+    almere, code = world.towns["almere"], secrets.token_hex(8)
+    told = {"title": "Weg", "body": "Dit moet weg.", "kind": "tip", "theme": "water", "shared_on": date(2015, 6, 1)}
+    with almere.database.transaction() as session:
+        append(session, LessonShared(lesson=code, **told))
+    world.settle()
+    assert bodies_of(world, code) == {"almere": 1, "hub": 1, "dronten": 1}
+    kept = ErasureList(almere.settings.state / "erasures")
+
+    def prepare():
+        if case.failpoint == "erasure.replayed":
+            kept.add([("almere", code)])
+            return
+        with almere.database.transaction() as session:
+            redact(session, "almere", code)
+
+    die(world, case, prepare)
+    assert ("almere", code) in kept.read()
+    assert bodies_of(world, code)["almere"] == 0
+    recover(world, case, ledger)
+    wait_until(lambda: bodies_of(world, code) == {"almere": 0, "hub": 0, "dronten": 0}, "the end of every copy")
+    assert [says.type for says in (entry.says for entry in almere.log()) if says.subject == code] == [
+        LessonShared.wire, Redacted.wire,
+    ]  # fmt: skip
+
+
+def bodies_of(world, subject):
+    """How many bodies about this subject each of them holds, but for the asking itself."""
+    about = inbox.c.subject == subject, inbox.c.type != Redacted.wire, inbox.c.body.is_not(None)
+    kept = select(func.count()).select_from(inbox).where(*about)
+    mine = [entry for entry in world.towns["almere"].log() if (entry.says.subject, entry.says.type) == (subject, LessonShared.wire)]
+    held = {"almere": sum(entry.body is not None for entry in mine)}
+    for name, database in (("hub", world.hub.database), ("dronten", world.towns["dronten"].database)):
+        with database.reading() as session:
+            held[name] = session.scalar(kept)
+    return held
 
 
 @cases("rotation")

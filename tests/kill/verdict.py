@@ -20,7 +20,7 @@ from tests.processes import Town, Visitor, World, held_log
 COLUMNS = ("title", "body", "kind", "theme", "phase", "shared_on")
 FOR_ALL = {
     *("circle.described", "lesson.shared", "lesson.revised", "lesson.withdrawn", "town.admitted", "town.readmitted"),
-    *("epoch.opened", "epoch.settled", "key.rotated", "key.revoked"),
+    *("epoch.opened", "epoch.settled", "key.rotated", "key.revoked", "redacted"),
 }
 """Of the types that these tests make, those that reach the other towns."""
 
@@ -83,14 +83,18 @@ def check_arrived(world: World) -> None:
 
 
 def fold(log: list[Entry]) -> dict[str, dict[str, Any]]:
-    """The lessons that a log leaves behind."""
+    """The lessons that a log leaves behind; what was erased leaves nothing."""
     lessons: dict[str, dict[str, Any]] = {}
     for entry in log:
-        body = orjson.loads(entry.body or b"{}")
+        if entry.body is None:
+            continue
+        body = orjson.loads(entry.body)
         if _kind(entry) in {"lesson.shared", "lesson.revised"}:
             lessons[body["lesson"]] = {name: body.get(name) for name in COLUMNS}
         elif _kind(entry) == "lesson.withdrawn":
             del lessons[body["lesson"]]
+        elif _kind(entry) == "redacted":
+            lessons.pop(body["redacts"], None)
     return lessons
 
 
