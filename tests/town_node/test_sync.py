@@ -363,6 +363,11 @@ def test_the_list_says_who_has_confirmed(database, member, answered, share):
     answered()
     member.send(f"/erasures/lesson/{code}")
     assert "has not confirmed it yet" in member.get("/erasures")
+    with database.transaction() as session:
+        session.execute(update(Membership).values(left_at=NOW))
+    assert "so ask them to erase it there" in member.get("/erasures"), "who has left is not heard any more"
+    with database.transaction() as session:
+        session.execute(update(Membership).values(left_at=None))
     answered()
     page = member.get("/erasures")
     assert "Not all other towns have yet" in page
