@@ -279,7 +279,7 @@ def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> l
     store.save()
     for (outcome, _), raw in zip(outcomes, raws, strict=True):
         if outcome.verdict in KEPT:
-            known = outcome.town if outcome.verdict != "unknown_key" or store.pins.keys_of(outcome.town) else ""
+            known = outcome.town if outcome.verdict != "unknown_key" or store.pins.knows(outcome.town) else ""
             quarantine_message(session, known, outcome.verdict, outcome.reason, raw, now, speaks_of_erased)
         _report(outcome)
     return [outcome for outcome, _ in outcomes]

@@ -165,7 +165,8 @@ class _SiteInTemplates:
 
     @staticmethod
     def _languages() -> list[dict[str, Any]]:
-        here = request.full_path.rstrip("?") if request.method == "GET" else "/"
+        shows = request.method == "GET" or (request.url_rule is not None and "GET" in (request.url_rule.methods or ()))
+        here = request.full_path.rstrip("?") if shows else "/"
         return [
             {
                 "code": code,

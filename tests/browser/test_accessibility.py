@@ -70,7 +70,7 @@ def test_the_keyboard_alone_holds_an_evening(reader):
     page.keyboard.type("Ask the neighbours first.")
     tab_to(page, "Save")
     page.keyboard.press("Enter")
-    page.wait_for_url("**#round")
+    page.wait_for_url("**/meetings/*")
     assert page.get_by_text("Ask the neighbours first.").is_visible()
 
 

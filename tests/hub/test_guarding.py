@@ -389,7 +389,7 @@ def test_a_run_of_numbers_that_a_thief_began_is_as_if_it_never_was(hub, town, ve
 
 def test_the_association_tells_again_which_keys_ended(hub, town, vera):
     town("almere")
-    vera.does("/association/towns/almere/revoke", "/association/towns/almere/revoke", last="")
+    vera.does("/association/towns/almere/revoke", "/association/towns/almere/revoke", last="0")
     with hub.database.reading() as session:
         told = list(retell_towns(session, None))
     assert [type(one).__name__ for one in told] == ["TownAdmitted", "KeyRevoked"]

@@ -22,8 +22,10 @@ COMING = 12
 @pages.get("")
 def index() -> Any:
     columns = {"kind": NationalMeeting.kind, "town": NationalMeeting.town}
-    wanted = {name: column == asked(name) for name, column in columns.items() if asked(name)}
     held = NationalMeeting.status == "held"
+    # One that was planned, and of which nobody told how it went, is on no list: so it does not count either.
+    wanted: dict[str, Any] = {"shown": held | (NationalMeeting.day >= today())}
+    wanted |= {name: column == asked(name) for name, column in columns.items() if asked(name)}
     with reading() as session:
         names = town_names(session)
         tally = Tally(session, columns, wanted)
@@ -41,7 +43,7 @@ def index() -> Any:
         page=page,
         facets=facets,
         names=names,
-        clear_url=url_for(".index") if wanted else None,
+        clear_url=url_for(".index") if len(wanted) > 1 else None,
     )
 
 

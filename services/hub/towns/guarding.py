@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, redirect, request, url_for
 from wtforms import IntegerField, RadioField, SelectField
-from wtforms.validators import AnyOf, InputRequired, Optional
+from wtforms.validators import AnyOf, InputRequired
 
 from services.hub.towns.association import shown, state_of
 from services.hub.towns.parting import Run, StillSpeaks, count_told, erase_for_town, leave, read_told, revoke_keys, runs_of
@@ -61,7 +61,7 @@ class RevokeForm(Form):
     """Up to where a key is believed."""
 
     epoch = SelectField()
-    last = IntegerField(validators=[Optional()])
+    last = IntegerField(validators=[InputRequired()])
 
     def __init__(self, runs: Sequence[Run], **kwargs: Any) -> None:
         super().__init__(data={"last": runs[-1].held if runs else 0, "epoch": runs[-1].epoch if runs else ""}, **kwargs)

@@ -341,7 +341,7 @@ def tell(code: str, initiative: str) -> Any:
         with transaction() as session:
             actions.tell_in_round(session, code, initiative, **{name: form[name].data for name in ANSWERS})
         flash_ok(_("Written down. Is there a lesson in it for others? Share it in one step."))
-        return redirect(url_for(".show", code=code, _anchor="round"))
+        return redirect(url_for(".show", code=code))  # the page's top says that it was kept, and what comes next
     return render("meetings/round.html", form=form, meeting=meeting, garden=garden), 422 if form.is_submitted() else 200
 
 
