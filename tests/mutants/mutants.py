@@ -172,7 +172,7 @@ MUTANTS = [
     Mutant(
         "a tail without a signature is put back",
         "shared/restore.py",
-        (("    if entries and not any(signed_by(entries[-1], key) for key in keys):\n", "    if False:\n"),),
+        (("    if entries and not _is_own(session, author, entries[-1]):\n", "    if False:\n"),),
         FUZZ,
     ),
     Mutant(
@@ -303,7 +303,7 @@ MUTANTS = [
         "services/town_node/worker.py",
         (
             ("between.may_send.is_set() and set_back(session) is None\n", "between.may_send.is_set()\n"),
-            ('                if answer.status == "ok" and not calling.is_set_back()', '                if answer.status == "ok"'),
+            ('if answer.status != "ok" or self.is_set_back() or', 'if answer.status != "ok" or'),
         ),
         kill("postgresql-sqlite_bus and put-back-and-written-to"),
     ),
