@@ -88,6 +88,7 @@ class Vera:
 
     def makes_town(self, slug):
         page = self.does("/association/towns/new", "/association/towns/new", 200, name=slug.capitalize(), slug=slug)
+        assert "http://127.0.0.1:8000" in page, "the node asks for it, beside the code"
         return code_in(page)
 
 
@@ -282,6 +283,9 @@ def test_what_a_revoked_key_signs_beyond_its_place_reaches_neither_log_nor_curso
     hub.work()
     page = vera.sees("/association/towns/almere/revoke")
     assert 'value="1"' in page
+    assert "1: Van voor de diefstal" in page, "whoever names a number sees what it is"
+    refused = vera.does("/association/towns/almere/revoke", "/association/towns/almere/revoke", 422, last="")
+    assert 'id="last-error"' in refused, "nothing written is no number"
     vera.does("/association/towns/almere/revoke", "/association/towns/almere/revoke", last="1")
     theft = stolen(almere, "Gestolen")
     hub.bus.put(pack([theft])[0])

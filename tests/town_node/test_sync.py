@@ -127,6 +127,9 @@ def test_a_town_whose_key_was_revoked_says_so_and_may_come_with_another_code(fac
     assert "internet" not in page, "nobody should look for a fault in the line"
     assert "/membership/join" in facilitator.get("/sync")
     facilitator.get("/membership/join")
+    page = facilitator.get("/membership")
+    assert "does not count this key" in page
+    assert "Sign with a new key" not in page
 
 
 def test_a_circle_that_works_alone_is_told_so_and_may_join(database, facilitator, member):

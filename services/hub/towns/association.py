@@ -18,7 +18,7 @@ from shared.language import N_, _, ago
 from shared.projections import stalls
 from shared.quarantine import ADVICE, count_quarantine
 from shared.refusals import NotFound
-from shared.web import Form, flash_ok, naming, now, reading, render, require, transaction
+from shared.web import Form, flash_ok, naming, now, reading, render, require, site, transaction
 
 pages = Blueprint("association", __name__, url_prefix="/association")
 
@@ -121,7 +121,7 @@ def new_town() -> Any:
         slug = str(form.slug.data).strip()
         with naming(form), transaction() as session:
             code = add_town(session, slug, str(form.name.data).strip(), now(), vouched=False)
-            return render("association/code.html", name=form.name.data, slug=slug, code=code, anew=False)
+            return render("association/code.html", address=site().base_url, name=form.name.data, slug=slug, code=code, anew=False)
     return render("association/new_town.html", form=form), 422 if form.is_submitted() else 200
 
 
@@ -132,7 +132,7 @@ def renew(slug: str) -> Any:
     with transaction() as session:
         state = state_of(session, slug)
         code = renew_code(session, slug, now(), vouched=False)
-    return render("association/code.html", name=state.name, slug=slug, code=code, anew=False)
+    return render("association/code.html", address=site().base_url, name=state.name, slug=slug, code=code, anew=False)
 
 
 @pages.post("/towns/<slug>/anew")
@@ -142,7 +142,9 @@ def readmit(slug: str) -> Any:
     with transaction() as session:
         state = state_of(session, slug)
         code = readmit_town(session, slug, now(), vouched=False)
-    return render("association/code.html", name=state.name, slug=slug, code=code, anew=state.joined_at is not None)
+    return render(
+        "association/code.html", address=site().base_url, name=state.name, slug=slug, code=code, anew=state.joined_at is not None
+    )
 
 
 @pages.post("/towns/<slug>/let-in")

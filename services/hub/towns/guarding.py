@@ -10,7 +10,17 @@ from wtforms import IntegerField, RadioField, SelectField
 from wtforms.validators import AnyOf, InputRequired
 
 from services.hub.towns.association import shown, state_of
-from services.hub.towns.parting import Run, StillSpeaks, count_told, erase_for_town, leave, read_told, revoke_keys, runs_of
+from services.hub.towns.parting import (
+    Run,
+    StillSpeaks,
+    count_told,
+    erase_for_town,
+    leave,
+    read_latest,
+    read_told,
+    revoke_keys,
+    runs_of,
+)
 from services.hub.towns.sync import read_epochs, read_instances
 from shared.finding import here
 from shared.heads import thaw
@@ -208,7 +218,7 @@ def go_on(slug: str) -> Any:
 @require("association")
 def revoke(slug: str) -> Any:
     with reading() as session:
-        town, runs = shown(state_of(session, slug)), runs_of(session, slug)
+        town, runs, latest = shown(state_of(session, slug)), runs_of(session, slug), read_latest(session, slug)
     form = RevokeForm(runs)
     if form.validate_on_submit():
         with naming(form):
@@ -216,7 +226,8 @@ def revoke(slug: str) -> Any:
                 revoke_keys(session, slug, now(), form.last.data, form.epoch.data if form.epoch else None)
             flash_ok(_("The key counts no longer. Give the town a code, so that it can join anew."))
             return redirect(url_for("association.show", slug=slug))
-    return render("association/revoke.html", form=form, town=town), 422 if form.is_submitted() else 200
+    kinds = {kind: _(word) for kind, word in KINDS.items()}
+    return render("association/revoke.html", form=form, town=town, latest=latest, kinds=kinds), 422 if form.is_submitted() else 200
 
 
 @pages.route("/towns/<slug>/leave", methods=["GET", "POST"])

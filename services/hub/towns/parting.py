@@ -80,6 +80,35 @@ def runs_of(session: Session, slug: str) -> list[Run]:
     return [Run(*row) for row in session.execute(query.where(epoch_order.c.town == slug).order_by(epoch_order.c.number))]
 
 
+@dataclass(frozen=True)
+class Spoken:
+    """An event as whoever revokes a key has to recognise it: its number and run, the time it claims, what it is about."""
+
+    epoch: str
+    seq: int
+    at: datetime
+    kind: str
+    title: str
+
+
+def read_latest(session: Session, slug: str, limit: int = 20) -> list[Spoken]:
+    """What the town told last, the latest first."""
+    of = inbox.c
+    rows = session.execute(
+        select(of.type, of.header, of.hash, of.signature, of.salt, of.body)
+        .join(epoch_order, (epoch_order.c.town == of.town) & (epoch_order.c.epoch == of.epoch))
+        .where(of.town == slug)
+        .order_by(epoch_order.c.number.desc(), of.seq.desc())
+        .limit(limit)
+    )
+    latest = []
+    for kind, *parts in rows:
+        says = stored_entry(*parts).says
+        what = kind.removeprefix("nl.tuinkoepel.").partition(".")[0]
+        latest.append(Spoken(says.epoch, says.seq, datetime.fromisoformat(says.time), what, _title(parts)))
+    return latest
+
+
 def revoke_keys(session: Session, slug: str, now: datetime, last: int | None = None, epoch: str | None = None) -> None:
     """The town's keys count up to this place of this epoch, and no further; in what is not named, up to what is held now.
 

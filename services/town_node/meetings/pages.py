@@ -325,7 +325,7 @@ def hold(code: str) -> Any:
                     notes=form.notes.data,
                     today=today(),
                 )
-            flash_ok(_("Written down. Now share what was learned, and publish the report."))
+            flash_ok(_("Written down. Now write down the round, if you have not yet."))
             return redirect(url_for(".show", code=code))
     return render("meetings/hold.html", form=form, meeting=meeting), 422 if form.is_submitted() else 200
 
