@@ -15,7 +15,7 @@ demo: run-env ## Run hub, Almere and Dronten (BASE_PORT=8000 VAR=var; LOSE=dront
 
 test: dev-env ## Run all tests, PostgreSQL, RabbitMQ, nginx and browser ones included
 	@deploy/test_needs.sh
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: dev-env ## Measure speed, as ratios beside the raw limits (three minutes on a quiet machine; SUBJECTS=latency for a part)
 	@deploy/test_needs.sh postgresql rabbitmq-server

@@ -25,9 +25,13 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """A port that nobody uses now, nor gets by chance for a connection of its own while a test has its server down."""
+    """A port that nobody uses now, nor gets by chance for a connection of its own while a test has its server down.
+
+    Tests that run side by side choose among other ones, for the same reason.
+    """
+    side, sides = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.randint(20000, 29999)
+        port = random.randrange(20000 + side, 30000, sides)
         if not answers(port):
             return port
 
