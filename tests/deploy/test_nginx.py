@@ -12,7 +12,7 @@ from http.cookies import SimpleCookie
 import pytest
 import urllib3
 
-from shared.limits import JOINING
+from shared.limits import JOINING, client_of
 from tests.conftest import ROOT
 from tests.processes import FACILITATOR, World
 from tests.services import Nginx, certificate, clear, free_port, fresh_folder
@@ -288,3 +288,47 @@ def test_a_whole_circle_behind_one_address_is_let_in_and_a_flood_is_not(way):
     assert statuses[-1] == "429"
     assert "Retry-After: 10" in said
     assert Guest(way).call("GET", "/api/v1/lessons").status == 200, "programs have turns of their own"
+
+
+@pytest.fixture
+def counter():
+    """The file's own counting before a site that trusts what a guest says of its address; asks and says who was let in."""
+    folder, port = fresh_folder(), free_port()
+    head = (ROOT / "deploy" / "nginx.conf").read_text().partition("# ---- A site ----")[0].replace("rate=50r/s", "rate=1r/m")
+    (folder / "page").write_text("here")
+    site = f"""server {{
+        listen 127.0.0.1:{port};
+        set_real_ip_from 127.0.0.1;
+        real_ip_header X-Guest;
+        limit_req zone=tuinkoepel burst=1 nodelay;
+        limit_req_status 429;
+        location / {{ root {folder}; }}
+    }}"""
+    nginx = Nginx(head + site, folder, (port,))
+    pool = urllib3.HTTPConnectionPool("127.0.0.1", port, timeout=30, retries=False)
+    yield lambda guest: pool.request("GET", "/page", headers={"X-Guest": guest}).status
+    pool.close()
+    nginx.end()
+
+
+@pytest.mark.parametrize("household", ["2001:db8:a:b:{}::1", "2001:db8:a:a0a:{}:0:a:a"])
+def test_a_household_is_counted_as_one_whatever_addresses_it_makes_up(counter, household):
+    """Whoever has an IPv6 line has 2**64 addresses; the process counts them together too (`limits.client_of`)."""
+    addresses = [household.format(part) for part in ("1", "2", "a0a")]
+    assert len({client_of(address) for address in addresses}) == 1
+    assert [counter(address) for address in addresses] == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        [f"2001:db8:a:{part:x}::1" for part in range(4)],
+        [f"192.0.2.{part}" for part in range(4)],
+        [f"::ffff:192.0.2.{part}" for part in range(4)],
+    ],
+    ids=["networks", "IPv4", "IPv4 by way of IPv6"],
+)
+def test_other_households_are_not_made_to_wait(counter, addresses):
+    assert len({client_of(address) for address in addresses}) == 4
+    assert {counter(address) for address in addresses} == {200}
+    assert [counter(addresses[0]) for _again in range(2)] == [200, 429], "each has turns of its own"
