@@ -125,7 +125,7 @@ class Room(flask_smorest.Blueprint):
                         return _answer(before, {"Idempotency-Replayed": "true"})
                     made = view(session, *told, **path)
                     location = f"{self.url_prefix}/{self.place(made)}" if method == "POST" else ""
-                    answer = Answer(status, location, orjson.dumps(schema.dump(made)) if schema else b"")
+                    answer = Answer(status, location, _written(schema.dump(made)) if schema else b"")
                     if once:
                         once.keep(session, answer, now())
                     return _answer(answer)
@@ -196,6 +196,11 @@ def _asked_once() -> Iterator[Once | None]:
     once = Once(bearer(), key, f"{request.method} {request.full_path}\n".encode() + request.get_data())
     with once.alone():
         yield once
+
+
+def _written(made: Any) -> bytes:
+    """JSON with a line end, so that a shell's next prompt does not stand behind it."""
+    return orjson.dumps(made, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _answer(of: Answer, headers: dict[str, str] | None = None) -> Response:

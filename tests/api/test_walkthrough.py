@@ -1,5 +1,6 @@
 """The README's lines for scripts, run exactly as they stand there, against a node and a hub that really listen."""
 
+import json
 import re
 import subprocess
 import sys
@@ -34,8 +35,11 @@ def test_the_curl_lines_of_the_readme_work(folder, node):
     assert len(lines.splitlines()) == 5
     ran = subprocess.run(["sh", "-e", "-c", lines], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert '"name":"Kruidentuin"' in ran.stdout
-    assert '"town":"almere"' in ran.stdout
+    made, shared, found, national = ran.stdout.splitlines()  # an answer a line, and the prompt on the next
+    assert ran.stdout.endswith("\n")
+    assert json.loads(made)["name"] == "Kruidentuin"
+    assert json.loads(shared)["code"] == json.loads(found)["items"][0]["code"]
+    assert '"town":"almere"' in national
     assert [item["title"] for item in node.call("GET", "/lessons").get_json()["items"]] == ["Vraag water vroeg aan"]
 
 
