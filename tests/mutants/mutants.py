@@ -278,13 +278,13 @@ MUTANTS = [
         "what a thief told stays to be seen when the key is revoked",
         "shared/projections.py",
         (("        if row.counts_to is None:\n", "        if True:\n"),),
-        ("tests/hub/test_guarding.py|-k|sqlite and thief",),
+        ("tests/hub/test_parting.py|-k|sqlite and thief",),
     ),
     Mutant(
         "what a thief told comes back to the town as its own",
         "shared/feed.py",
         (("upto = () if counts_to is None else (inbox.c.seq <= counts_to,)", "upto = ()"),),
-        ("tests/hub/test_guarding.py|-k|sqlite and thief",),
+        ("tests/hub/test_parting.py|-k|sqlite and thief",),
     ),
     Mutant(
         "the embedded courier fills the disk",
