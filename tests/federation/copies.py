@@ -2,14 +2,19 @@
 
 The courier is a list. A backup is the image of a database; what the README says to keep outside it lies beside it and is not in it:
 the keys, the list of erasures, the sidecars. What starts, starts in the order in which the real processes do.
+
+A process can die at any commit, before or after it is done: `Fuse`. Whoever lights one catches `Died`, and starts it anew.
 """
 
 import dataclasses
 import hashlib
 import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Column, MetaData, String, Table, delete, select
+from sqlalchemy.orm import Session
 
 from services.hub.forwarding import forward, forwarded
 from services.hub.towns.joining import PROOF, Town, join_town, readmit_town
@@ -121,8 +126,58 @@ class Sidecar:
         self.said = said
 
 
-def open_database() -> Database:
-    database = Database("sqlite://")
+class Died(BaseException):
+    """A process ended in the midst of its work, and nothing of the kernel could catch it.
+
+    `done`: its last transaction is committed.
+    """
+
+    def __init__(self, place: "Hub | Node", *, done: bool) -> None:
+        super().__init__(place)
+        self.place, self.done = place, done
+
+
+class Fuse:
+    """When the processes of this place die: each at its n-th commit, before or after that is done."""
+
+    def __init__(self, place: "Hub | Node") -> None:
+        self.place = place
+        self.light([])
+
+    def light(self, ends: Sequence[tuple[int, bool]]) -> None:
+        """After how many commits a process ends, and whether the last one is done; then the same of the process after it."""
+        self._ends, self._left = list(ends), ends[0][0] if ends else 0
+
+    def burn(self) -> bool | None:
+        """Another commit is at hand. If the process dies at it: whether it is done."""
+        self._left -= 1
+        if self._left:
+            return None
+        (_, done), *others = self._ends
+        self.light(others)
+        return done
+
+
+class MortalDatabase(Database):
+    """A database whose process can die at a commit; `Database.transaction()` is the only place that commits."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        super().__init__("sqlite://")
+        self.fuse = fuse
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with super().transaction() as session:
+            yield session
+            done = self.fuse.burn()
+            if done is False:
+                raise Died(self.fuse.place, done=False)
+        if done:
+            raise Died(self.fuse.place, done=True)
+
+
+def open_database(fuse: Fuse) -> MortalDatabase:
+    database = MortalDatabase(fuse)
     for metadata, tables in ((KERNEL[0].metadata, [*KERNEL, *EXTRA]), (TABLES, None)):
         metadata.create_all(database.engine, tables=tables)
     return database
@@ -144,7 +199,8 @@ class Hub:
     def __init__(self, world: "World") -> None:
         self.world, self.random = world, random.Random("hub")
         self.key = KeyPair.of(hashlib.sha256(b"koepel").digest())
-        self.database, self.projection = open_database(), fold_into(told_lesson)
+        self.fuse = Fuse(self)
+        self.database, self.projection = open_database(self.fuse), fold_into(told_lesson)
         self.author = Author(KOEPEL, self.key, world.clock, self.random.randbytes)
         self.database.info["author"] = self.author
         self.sidecar, self.erasures, self.under_way, self.is_older = Sidecar(), Erasures(), [], False
@@ -178,6 +234,7 @@ class Hub:
 
     def start(self) -> None:
         """A worker starts: if the hub was put back, it begins a new feed, and the association a new epoch."""
+        self.erasures.owes_scrub = True
         replay(self.database, self.erasures, [self.projection], own={EVERYWHERE})
         speak_for_association(self.database)
         if not self.sidecar.said and self.is_older:
@@ -201,7 +258,7 @@ class Node:
         self.next_key = self.previous = None
         self.key = self.first_key = self.accepted = KeyPair.of(self.random.randbytes(32))
         self.library = fold_into(told_lesson)
-        self.sidecar, self.erasures, self.backups, self.former = Sidecar(), Erasures(), [], []
+        self.sidecar, self.erasures, self.backups, self.former, self.fuse = Sidecar(), Erasures(), [], [], Fuse(self)
         world.hub.admit(slug, self.key)
         self.database = self.empty_database()
         with self.database.transaction() as session:
@@ -209,11 +266,12 @@ class Node:
             open_epoch(session, self.author)
         self.start()
 
-    def empty_database(self) -> Database:
-        database = open_database()
+    def empty_database(self) -> MortalDatabase:
+        database = open_database(Fuse(self))
         with database.transaction() as session:
             pin_key(session, KOEPEL, self.world.hub.key.public, self.world.clock())
             rebuild(session, [self.library])
+        database.fuse = self.fuse
         return database
 
     @property
@@ -223,11 +281,14 @@ class Node:
         return made
 
     def start(self) -> None:
-        """Both processes start, over whatever database lies there."""
+        """Both processes start, over whatever database lies there; the second half once the node has joined."""
         self.instance, self.may_send, self.frozen = self.random.randbytes(8).hex(), False, False
+        self.erasures.owes_scrub = True
         with self.database.reading() as session:
-            last = read_head(session)
-        if self.next_key is not None and last is not None and last.key_id == self.next_key.key_id:
+            last, behind = read_head(session), set_back(session)
+        if last is None and behind is None:
+            return
+        if self.next_key is not None and (self.key is None if last is None else last.key_id == self.next_key.key_id):
             self.take_up_next_key()
         self.accepted = self.author.key
         with self.database.transaction() as session:
@@ -243,6 +304,13 @@ class Node:
         with self.database.transaction() as session:
             if contradicts(session, self.sidecar):
                 note_setback(session, "sidecar", self.world.clock())
+        self.fold()
+        note_erasures(self.database, self.erasures)
+
+    def fold(self) -> None:
+        with self.database.transaction() as session:
+            while apply(session, [self.library]):
+                pass
 
     def forget(self, session, code: str) -> None:
         settle_conflict(session, code)
@@ -282,7 +350,8 @@ class Node:
             self.take_up_next_key()
 
     def take_up_next_key(self) -> None:
-        self.former.append(self.key)
+        if self.key is not None:
+            self.former.append(self.key)
         self.previous, self.key, self.next_key = self.key, self.next_key, None
         _ = self.author
 
@@ -293,22 +362,29 @@ class Node:
             note_confirmed(self.database, self.sidecar)
         return sent
 
-    def join_anew(self, *, disk_is_gone: bool = False) -> None:
-        """With a code of the association and another key, because the one before is lost, stolen, or not known there any more."""
-        self.next_key = KeyPair.of(self.random.randbytes(32))
+    def join_anew(self) -> None:
+        """With a code of the association and another key, because the one before is lost, stolen, or not known there any more.
+
+        Who died at it enters a code once more, and shows the same key.
+        """
+        self.next_key = self.next_key or KeyPair.of(self.random.randbytes(32))
         with self.world.hub.database.transaction() as session:
             code = readmit_town(session, self.slug, self.world.clock())
             proof = self.next_key.sign(PROOF, code.replace("-", "").encode() + self.next_key.public)
             join_town(session, code, to_text(self.next_key.public), to_text(proof), self.world.clock())
-        self.take_up_next_key()
-        if disk_is_gone:
-            self.previous, self.sidecar.said = None, {}
-            self.database.close()
-            self.database = self.empty_database()
         with self.database.transaction() as session:
-            change_key(session, self.key.key_id)
+            change_key(session, self.next_key.key_id)
             note_setback(session, "lost", self.world.clock())
+        self.take_up_next_key()
         self.start()
+
+    def lose_disk(self) -> None:
+        """The database and the keys are gone: another machine stands there, which has not joined yet."""
+        self.former.append(self.key)
+        self.key = self.next_key = self.previous = None
+        self.sidecar.said = {}
+        self.database.close()
+        self.database = self.empty_database()
 
     @property
     def waits_anew(self) -> bool:
@@ -394,9 +470,7 @@ class Node:
             with self.database.transaction() as session:
                 if not feed.accept_page(session, page, self.slug, self.world.clock()):
                     break
-            with self.database.transaction() as session:
-                while apply(session, [self.library]):
-                    pass
+            self.fold()
         note_erasures(self.database, self.erasures)
 
     @property
@@ -441,8 +515,8 @@ class World:
                     node.join_anew()
                 while node.relay(self.hub.under_way.append):
                     pass
-            raws, self.hub.under_way[:] = list(self.hub.under_way), []
-            self.hub.accept(raws)
+            self.hub.accept(self.hub.under_way)
+            self.hub.under_way.clear()  # what was not stored is not acknowledged either
             self.hub.digest()
             for node in self.nodes.values():
                 node.pull()

@@ -64,8 +64,10 @@ def test_a_database_from_before_two_changes_of_the_key_comes_back_with_both(worl
 def test_a_town_that_joins_anew_twice_in_a_row_keeps_its_last_key(world):
     """The association's own log tells it of the first time when the second has happened already, and a new node reads it all."""
     almere, breda = settled(world)
-    almere.join_anew(disk_is_gone=True)
-    almere.join_anew(disk_is_gone=True)
+    almere.lose_disk()
+    almere.join_anew()
+    almere.lose_disk()
+    almere.join_anew()
     world.heal()
     for there in (world.hub, almere, breda):
         assert keys_at(there.database, "almere") == [almere.key.public]
@@ -116,7 +118,8 @@ def test_a_town_of_which_the_hub_lost_everything_is_heard_by_the_towns_that_did_
     with world.hub.database.transaction() as session:
         for table in (inbox, inbox_cursor):
             session.execute(delete(table).where(table.c.town == "almere"))
-    almere.join_anew(disk_is_gone=True)
+    almere.lose_disk()
+    almere.join_anew()
     world.heal()
     almere.tell("lesson-2", "Weer van voren af aan")
     world.heal()
@@ -126,7 +129,8 @@ def test_a_town_of_which_the_hub_lost_everything_is_heard_by_the_towns_that_did_
 def test_a_node_and_a_hub_that_know_no_epoch_of_one_another_find_each_other(world):
     almere, _ = settled(world)
     backup = image(almere.database)
-    almere.join_anew(disk_is_gone=True)
+    almere.lose_disk()
+    almere.join_anew()
     with world.hub.database.transaction() as session:
         for table in (inbox, inbox_cursor):
             session.execute(delete(table).where(table.c.town == "almere"))

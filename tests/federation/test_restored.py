@@ -3,8 +3,9 @@
 A state machine over the real kernel with real databases in memory: two towns that also read the feed, a third whose node is gone
 for ever, a hub with its own log, and a courier that fails. A backup can be put back at any moment, on either side, also one from
 long ago; a copy of a node can run beside it; a disk is lost; keys rotate and are revoked; towns erase what they told, and the
-association what the third one told; strangers forge, and whoever stole a key that has ended goes on using it. After every step it
-asks for safety; then all is healed and it asks for convergence, with a fold that knows nothing of the kernel's.
+association what the third one told; strangers forge, and whoever stole a key that has ended goes on using it. And at any commit,
+before or after it is done, a process can die: the step ends there, and it starts anew. After every step it asks for safety; then
+all is healed and it asks for convergence, with a fold that knows nothing of the kernel's.
 
 What is put back is the database. The key files, the lists of erasures and the sidecars stay as they are, as the README wants it of
 "Backups"; a sidecar may be lost, for which the kernel has other means. An old key file that is put back is left out: nothing is
@@ -19,7 +20,10 @@ promised of it, its node is refused until it joins anew. What no protocol can kn
 - The list of erasures is written (within a second) before a backup is put back, and is kept elsewhere when a disk is lost.
 """
 
+import functools
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import orjson
@@ -39,7 +43,7 @@ from shared.keys import KeyPair
 from shared.pins import cut_off, epoch_order, read_pins
 from shared.projections import projection_cursor
 from shared.restore import proves_setback, set_back
-from tests.federation.copies import CODES, SLUGS, START, Node, World, agreed, image, put_image
+from tests.federation.copies import CODES, SLUGS, START, Died, Node, World, agreed, image, put_image
 from tests.shared.worlds import lesson
 
 EXAMPLES = int(os.environ.get("TUINKOEPEL_TEST_EXAMPLES", "30"))
@@ -51,6 +55,9 @@ FORGED = "lesson-x"
 COPIED = "lesson-9"
 """What a copy tells."""
 slugs, codes, gone_codes = st.sampled_from(SLUGS), st.sampled_from([*CODES[:2], COPIED]), st.sampled_from(["left-1", "left-2"])
+
+deaths = st.lists(st.tuples(st.integers(1, 25), st.booleans()), max_size=6)
+"""After how many commits a process dies, and whether the last one is done; then the same of the process after it."""
 
 
 def slow_fold(database, slug: str, epoch: str) -> dict:
@@ -73,6 +80,21 @@ def slow_fold(database, slug: str, epoch: str) -> dict:
 def one_of(data, backups: list):
     """One of these; what a failing story shows is its number."""
     return backups[data.draw(st.integers(0, len(backups) - 1))]
+
+
+def step(**drawn):
+    """A rule that ends where a process dies at it; that process starts anew."""
+
+    def enter(do):
+        @rule(**drawn)
+        @functools.wraps(do)
+        def attempt(machine, *values, **named):
+            with machine.whoever_dies_starts_anew():
+                do(machine, *values, **named)
+
+        return attempt
+
+    return enter
 
 
 class Restored(RuleBasedStateMachine):
@@ -115,27 +137,60 @@ class Restored(RuleBasedStateMachine):
         self.count += 1
         title = None if withdraw else f"Les {self.count}."
         self.titles.setdefault((node.slug, code), []).extend([title] if title else [])
-        self.last_word[node.slug, code] = title
-        node.tell(code, title)
+        with self.once_committed(lambda: self.last_word.update({(node.slug, code): title})):
+            node.tell(code, title)
+
+    @contextmanager
+    def whoever_dies_starts_anew(self) -> Iterator[None]:
+        try:
+            yield
+        except Died as death:
+            self.surely(death.place.start)
+            if death.place is self.world.hub:
+                self.surely(death.place.digest)
+
+    def surely(self, do: Callable[[], None]) -> None:
+        """Somebody sees to it, and does it once more as long as a process dies at it."""
+        done = False
+        while not done:
+            with self.whoever_dies_starts_anew():
+                do()
+                done = True
+
+    @contextmanager
+    def once_committed(self, note: Callable[[], None]) -> Iterator[None]:
+        """Note what is done in one transaction here, though the process dies right after it."""
+        try:
+            yield
+        except Died as death:
+            if death.done:
+                note()
+            raise
+        note()
+
+    @step(fuses=st.tuples(*[deaths] * 3))
+    def processes_are_going_to_die(self, fuses):
+        for there, ends in zip(self.places().values(), fuses, strict=True):
+            there.fuse.light(ends)
 
     def older_ran(self, slug: str) -> None:
         """An older copy of this town's database runs, or ran: what it told last may be lost."""
         for key in [key for key in self.last_word if key[0] == slug]:
             del self.last_word[key]
 
-    @rule(slug=slugs, code=codes, withdraw=st.booleans())
+    @step(slug=slugs, code=codes, withdraw=st.booleans())
     def a_town_tells(self, slug, code, withdraw):
         if not self.node(slug).is_empty and code not in self.node(slug).erased:  # what was erased has no code that is used again
             self.tell(self.node(slug), code, withdraw=withdraw)
 
-    @rule(slug=slugs, lost=st.booleans(), dies=st.booleans())
+    @step(slug=slugs, lost=st.booleans(), dies=st.booleans())
     def a_relay_steps(self, slug, lost, dies):
         self.node(slug).relay((lambda _: None) if lost else self.world.hub.under_way.append, dies=dies)
         if dies:
             self.node(slug).start()
 
     @precondition(lambda self: self.world.hub.under_way)
-    @rule(data=st.data(), keep=st.booleans())
+    @step(data=st.data(), keep=st.booleans())
     def the_hub_accepts(self, data, keep):
         way = self.world.hub.under_way
         many = data.draw(st.integers(1, len(way)))
@@ -143,7 +198,7 @@ class Restored(RuleBasedStateMachine):
         if not keep:
             del way[:many]
 
-    @rule(slug=slugs, what=st.sampled_from(["digests", "calls", "pulls"]), hours=st.sampled_from([0, 0, 1, 30]))
+    @step(slug=slugs, what=st.sampled_from(["digests", "calls", "pulls"]), hours=st.sampled_from([0, 0, 1, 30]))
     def a_small_step_is_taken(self, slug, what, hours):
         self.world.now += timedelta(hours=hours, seconds=30)
         if what == "digests":
@@ -153,29 +208,29 @@ class Restored(RuleBasedStateMachine):
         else:
             self.node(slug).pull()
 
-    @rule(rounds=st.integers(1, 2))
+    @step(rounds=st.integers(1, 2))
     def all_goes_well_for_a_while(self, rounds):
         self.world.pump(rounds)
 
     # -- Backups, copies --
 
-    @rule(slug=slugs)
+    @step(slug=slugs)
     def a_node_is_backed_up(self, slug):
         self.node(slug).backups.append(image(self.node(slug).database))
 
-    @rule(data=st.data(), slug=slugs, sidecar=st.booleans())
+    @step(data=st.data(), slug=slugs, sidecar=st.booleans())
     def a_node_is_put_back(self, data, slug, sidecar):
         node, waited = self.node(slug), self.node(slug).waits_anew
         put_image(node.database, one_of(data, node.backups))
         if not sidecar:
             node.sidecar.said = {}
-        node.start()
-        if waited:
-            node.join_anew()
         self.older_ran(node.slug)
         self.forget_what_was_seen(node.slug)
+        self.surely(node.start)
+        if waited:
+            self.surely(node.join_anew)
 
-    @rule(data=st.data(), slug=slugs)
+    @step(data=st.data(), slug=slugs)
     def a_copy_of_a_node_runs_beside_it(self, data, slug):
         """It is woken from a backup, calls, tells something and sends; then it is switched off again."""
         node = self.node(slug)
@@ -184,42 +239,49 @@ class Restored(RuleBasedStateMachine):
         here, instance, may_send, said, frozen = image(node.database), node.instance, node.may_send, node.sidecar.said, node.frozen
         put_image(node.database, one_of(data, node.backups))
         node.sidecar.said = {}
-        node.start()
-        node.call()
-        if not node.is_empty and COPIED not in node.erased:
-            self.tell(node, COPIED)
-        node.relay(self.world.hub.under_way.append)
-        put_image(node.database, here)
-        node.instance, node.may_send, node.sidecar.said, node.frozen = instance, may_send, said, frozen
-        _ = node.author
-        self.older_ran(node.slug)
+        try:
+            with self.whoever_dies_starts_anew():
+                node.start()
+                node.call()
+                if not node.is_empty and COPIED not in node.erased:
+                    self.tell(node, COPIED)
+                node.relay(self.world.hub.under_way.append)
+        finally:
+            put_image(node.database, here)
+            node.instance, node.may_send, node.sidecar.said, node.frozen = instance, may_send, said, frozen
+            _ = node.author
+            self.older_ran(node.slug)
 
-    @rule()
+    @step()
     def the_hub_is_backed_up(self):
         self.hub_backups.append((image(self.world.hub.database), dict(self.decisions)))
 
-    @rule(data=st.data(), sidecar=st.booleans())
+    @step(data=st.data(), sidecar=st.booleans())
     def the_hub_is_put_back(self, data, sidecar):
         hub, (backup, decisions) = self.world.hub, one_of(data, self.hub_backups)
         put_image(hub.database, backup)
         if not sidecar:
             hub.sidecar.said = {}
         hub.is_older = True
-        hub.start()
         self.forget_what_was_seen("hub")
+        self.surely(hub.start)
         for slug in SLUGS:  # what the association decided since, it has to decide again: nobody else remembers
             if decisions[slug] != self.decisions[slug]:
-                with hub.database.transaction() as session:
-                    if read_pins(session, [slug]).keys_of(slug):
-                        revoke_keys(session, slug, self.world.now)
+                self.surely(functools.partial(self.revoke, slug))
         hub.digest()
+
+    def revoke(self, slug: str, share: float | None = None) -> None:
+        with self.world.hub.database.transaction() as session:
+            if read_pins(session, [slug]).keys_of(slug):
+                _, held = held_place(session, slug)
+                revoke_keys(session, slug, self.world.now, None if share is None else int(held * share))
 
     def forget_what_was_seen(self, place: str) -> None:
         self.seen[place], self.folded[place] = {}, {}
 
     # -- Keys, erasure, strangers --
 
-    @rule(slug=slugs, dies=st.booleans())
+    @step(slug=slugs, dies=st.booleans())
     def a_key_rotates(self, slug, dies):
         node = self.node(slug)
         if node.may_rotate():
@@ -227,42 +289,45 @@ class Restored(RuleBasedStateMachine):
             if dies:
                 node.start()
 
-    @rule(slug=slugs, share=st.sampled_from([None, None, 0.5]), told=st.booleans())
+    @step(slug=slugs, share=st.sampled_from([None, None, 0.5]), told=st.booleans())
     def the_association_revokes_a_key(self, slug, share, told):
         """At the last place it holds, or at an earlier one; the town may join anew at once, or when all is healed."""
-        with self.world.hub.database.transaction() as session:
+        with self.world.hub.database.reading() as session:
             if not read_pins(session, [slug]).keys_of(slug):
                 return
-            _, held = held_place(session, slug)
-            revoke_keys(session, slug, self.world.now, None if share is None else int(held * share))
-        self.decisions[slug] += 1
+        with self.once_committed(functools.partial(self.note_decision, slug)):
+            self.revoke(slug, share)
         self.world.hub.digest()
         if told:
             self.node(slug).join_anew()
 
-    @rule(slug=slugs)
+    @step(slug=slugs)
     def a_disk_is_lost(self, slug):
         """With the database and the key on it; the list of erasures is kept elsewhere. The association gives a code."""
-        self.node(slug).join_anew(disk_is_gone=True)
-        self.decisions[slug] += 1
+        self.node(slug).lose_disk()
+        self.note_decision(slug)
         self.older_ran(slug)
         self.forget_what_was_seen(slug)
+        self.surely(self.node(slug).join_anew)
 
-    @rule(slug=slugs, code=codes)
+    def note_decision(self, slug: str) -> None:
+        self.decisions[slug] += 1
+
+    @step(slug=slugs, code=codes)
     def a_subject_is_erased(self, slug, code):
         if self.node(slug).is_empty:
             return
-        self.node(slug).erase(code)
-        self.last_word[slug, code] = None
+        with self.once_committed(lambda: self.last_word.update({(slug, code): None})):
+            self.node(slug).erase(code)
 
-    @rule(code=gone_codes)
+    @step(code=gone_codes)
     def the_association_erases_for_a_town_that_is_gone(self, code):
         hub = self.world.hub
         with hub.database.transaction() as session:
             redact(session, EVERYWHERE, code)
         hub.digest()  # it is told to its own inbox at once
 
-    @rule(data=st.data(), slug=slugs, flag=st.booleans())
+    @step(data=st.data(), slug=slugs, flag=st.booleans())
     def strangers_try(self, data, slug, flag):
         self.somebody_forges(slug, own_id=flag)
         self.a_stolen_key_that_has_ended_speaks(data, slug, anew=flag)
@@ -400,6 +465,8 @@ class Restored(RuleBasedStateMachine):
 
     def teardown(self):
         world = self.world
+        for there in self.places().values():
+            there.fuse.light([])
         world.heal()
         world.pump()  # once more, so that the towns hear what has arrived
         agreed(world)
