@@ -15,10 +15,10 @@ from services.town_node.config import Settings
 from services.town_node.home.alarm import outage, watch
 from services.town_node.home.erasures import erase_again
 from services.town_node.home.leaving import LeftAlready, say_goodbye
-from services.town_node.lessons.actions import revise_lesson, share_lesson
+from services.town_node.lessons.actions import ErasedElsewhere, revise_lesson, share_lesson
 from services.town_node.meetings.model import RoundEntry
 from shared.db import upsert
-from shared.erasure import note_erasures
+from shared.erasure import EVERYWHERE, note_erasures, redact
 from shared.eventlog import head, log, payload, read_head, read_log
 from shared.events import CircleDescribed, LessonShared, Redacted
 from shared.heads import AT_DOOR, KEY_ENDED, note_door, received_head
@@ -379,6 +379,26 @@ def test_the_list_says_who_has_confirmed(database, member, answered, share):
         last = read_head(session).seq
     answered(everywhere=last)
     assert "all other towns have confirmed it" in member.get("/erasures")
+
+
+@pytest.mark.parametrize("whose", ["almere", EVERYWHERE])
+def test_a_lesson_that_was_erased_elsewhere_says_so_and_is_told_again_as_a_new_one(database, member, share, told, whose):
+    code = share()
+    with database.transaction() as session:  # at a goodbye, or by the association while the circle was away
+        redact(session, whose, code)
+    page = member.get(f"/lessons/{code}")
+    assert "Only this circle still has this lesson." in page
+    assert f"/lessons/{code}/edit" not in page
+    assert "no change of it reaches them" in member.get(f"/lessons/{code}/edit", 409)
+    with database.transaction() as session, pytest.raises(ErasedElsewhere):
+        revise_lesson(session, code, today=TODAY, **STORY)
+    again = f"/lessons/new?lesson={code}"
+    assert again in page
+    assert STORY["body"] in member.get(again)
+    fresh = member.send(again, **STORY, phase="", initiative="", meeting="").rpartition("/")[2]
+    assert fresh != code
+    assert (told()[-1].lesson, told()[-1].title) == (fresh, STORY["title"])
+    assert "Only this circle" not in member.get(f"/lessons/{fresh}")
 
 
 def test_only_the_author_or_the_facilitator_erases(facilitator, member, stranger, database):

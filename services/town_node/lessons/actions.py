@@ -5,10 +5,19 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from services.town_node.circle.membership import membership
 from services.town_node.circle.model import new_code
 from services.town_node.lessons.model import Lesson
+from shared.erasure import EVERYWHERE, erasures_of
 from shared.eventlog import append
-from shared.refusals import NotFound
+from shared.language import N_
+from shared.refusals import NotFound, Refusal
+
+
+class ErasedElsewhere(Refusal):
+    """What was erased at the association and in the other towns stays erased, whatever is told of it."""
+
+    text = N_("This lesson was erased at the association and in the other towns, so no change of it reaches them.")
 
 
 def share_lesson(session: Session, author: str | None, *, today: date, byline: str | None = None, **told: Any) -> Lesson:
@@ -22,8 +31,10 @@ def share_lesson(session: Session, author: str | None, *, today: date, byline: s
 
 
 def revise_lesson(session: Session, code: str, *, today: date, byline: str | None = None, **told: Any) -> Lesson:
-    """Say it better. Raises `NotFound`."""
+    """Say it better. Raises `NotFound` or `ErasedElsewhere`."""
     lesson = find_lesson(session, code)
+    if is_only_here(session, code):
+        raise ErasedElsewhere
     lesson.sign(byline, today)
     append(session, lesson.revise(**told))
     return lesson
@@ -32,6 +43,15 @@ def revise_lesson(session: Session, code: str, *, today: date, byline: str | Non
 def withdraw_lesson(session: Session, code: str, today: date) -> None:
     """Take a lesson back, here and in the other towns. Raises `NotFound`."""
     append(session, find_lesson(session, code).withdraw(today))
+
+
+def is_only_here(session: Session, code: str) -> bool:
+    """Whether this circle takes part in an association that was asked to erase this lesson.
+
+    It keeps what it had told before it left and erased everything; the association may have erased it for a circle that was gone.
+    """
+    joined = membership(session)
+    return joined is not None and joined.left_at is None and code in erasures_of(session, [joined.town, EVERYWHERE])
 
 
 def find_lesson(session: Session, code: str) -> Lesson:

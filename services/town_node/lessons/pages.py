@@ -116,6 +116,7 @@ def show(code: str) -> Any:
             .limit(4)
         ).all()
         names = town_names(session)
+        only_here = actions.is_only_here(session, code)
     return render(
         "lessons/show.html",
         lesson=lesson,
@@ -124,6 +125,7 @@ def show(code: str) -> Any:
         elsewhere=elsewhere,
         names=names,
         mine=_may_change(lesson),
+        only_here=only_here,
     )
 
 
@@ -138,6 +140,7 @@ def share() -> Any:
     with reading() as session:
         if not form.is_submitted():
             _begin_from_round(session, form)
+            _begin_from_lesson(session, form)
         form.offer(session)
     if form.validate_on_submit():
         with transaction() as session:
@@ -151,6 +154,14 @@ def share() -> Any:
 def _byline(form: LessonForm) -> str | None:
     who = person()
     return who.name if who and form.signed.data else None
+
+
+def _begin_from_lesson(session: Session, form: LessonForm) -> None:
+    """What was erased elsewhere can be told once more, as another lesson."""
+    before = session.get(Lesson, asked("lesson")) if asked("lesson") else None
+    if before is not None and before.withdrawn_on is None:
+        for name in form.told:
+            form[name].data = getattr(before, name) or ""
 
 
 def _begin_from_round(session: Session, form: LessonForm) -> None:
@@ -183,6 +194,8 @@ def revise(code: str) -> Any:
         lesson = actions.find_lesson(session, code)
         if not _may_change(lesson):
             raise NotAllowed
+        if actions.is_only_here(session, code):
+            raise actions.ErasedElsewhere
         form = LessonForm(obj=lesson)
         form.offer(session)
     own = lesson.author == me()
