@@ -3,18 +3,16 @@
 The courier is a list. A backup is the image of a database; what the README says to keep outside it lies beside it and is not in it:
 the keys, the list of erasures, the sidecars. What starts, starts in the order in which the real processes do.
 
-A process can die at any commit, before or after it is done: `Fuse`. Whoever lights one catches `Died`, and starts it anew.
+A process can die at any commit (`mortal.py`). Whoever lights its fuse catches `Died`, and starts it anew.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Column, MetaData, String, Table, delete, select
-from sqlalchemy.orm import Session
 
 from services.hub.forwarding import forward, forwarded
 from services.hub.towns.joining import PROOF, Town, join_town, readmit_town
@@ -23,8 +21,9 @@ from services.hub.worker import speak_for_association
 from services.town_node.circle.membership import name_key
 from services.town_node.worker import note_confirmed
 from shared import feed, heads
-from shared.db import Database, upsert
-from shared.erasure import EVERYWHERE, ErasureList, ask_again, note_erasures, redact, replay
+from shared.db import upsert
+from shared.envelope import Malformed, unpack
+from shared.erasure import EVERYWHERE, ask_again, note_erasures, redact, replay
 from shared.eventlog import Author, append, change_key, lock_head, open_epoch, read_head, read_log
 from shared.events import LessonRevised, LessonShared, LessonWithdrawn, Redacted, TownAdmitted
 from shared.inbox import KOEPEL, accept_messages, inbox_cursor
@@ -46,6 +45,7 @@ from shared.restore import (
     setback,
     settle_conflict,
 )
+from tests.federation.mortal import Erasures, Fuse, MortalDatabase, Place, Sidecar, held_by, place_of, put_image
 from tests.shared.worlds import KERNEL, lesson
 
 SLUGS = ("almere", "breda")
@@ -99,98 +99,11 @@ def forget_lesson(session, happened, today):
     session.execute(delete(own_lesson).where(own_lesson.c.code == happened.redacts))
 
 
-class Erasures(ErasureList):
-    """The list of erasures beside the database, which is not in its backup."""
-
-    def __init__(self) -> None:
-        self.said: set[tuple[str, str]] = set()
-        self.owes_scrub = True
-
-    def read(self) -> set[tuple[str, str]]:
-        return set(self.said)
-
-    def add(self, fresh) -> None:
-        self.said |= set(fresh)
-
-
-class Sidecar:
-    """The file beside the database, which is not in its backup."""
-
-    def __init__(self) -> None:
-        self.said: dict = {}
-
-    def read(self) -> dict:
-        return dict(self.said)
-
-    def note(self, **said) -> None:
-        self.said = said
-
-
-class Died(BaseException):
-    """A process ended in the midst of its work, and nothing of the kernel could catch it.
-
-    `done`: its last transaction is committed.
-    """
-
-    def __init__(self, place: "Hub | Node", *, done: bool) -> None:
-        super().__init__(place)
-        self.place, self.done = place, done
-
-
-class Fuse:
-    """When the processes of this place die: each at its n-th commit, before or after that is done."""
-
-    def __init__(self, place: "Hub | Node") -> None:
-        self.place = place
-        self.light([])
-
-    def light(self, ends: Sequence[tuple[int, bool]]) -> None:
-        """After how many commits a process ends, and whether the last one is done; then the same of the process after it."""
-        self._ends, self._left = list(ends), ends[0][0] if ends else 0
-
-    def burn(self) -> bool | None:
-        """Another commit is at hand. If the process dies at it: whether it is done."""
-        self._left -= 1
-        if self._left:
-            return None
-        (_, done), *others = self._ends
-        self.light(others)
-        return done
-
-
-class MortalDatabase(Database):
-    """A database whose process can die at a commit; `Database.transaction()` is the only place that commits."""
-
-    def __init__(self, fuse: Fuse) -> None:
-        super().__init__("sqlite://")
-        self.fuse = fuse
-
-    @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        with super().transaction() as session:
-            yield session
-            done = self.fuse.burn()
-            if done is False:
-                raise Died(self.fuse.place, done=False)
-        if done:
-            raise Died(self.fuse.place, done=True)
-
-
 def open_database(fuse: Fuse) -> MortalDatabase:
     database = MortalDatabase(fuse)
     for metadata, tables in ((KERNEL[0].metadata, [*KERNEL, *EXTRA]), (TABLES, None)):
         metadata.create_all(database.engine, tables=tables)
     return database
-
-
-def image(database: Database) -> bytes:
-    return database.engine.raw_connection().driver_connection.serialize()
-
-
-def put_image(database: Database, backup: bytes) -> None:
-    connection = database.engine.raw_connection().driver_connection
-    connection.deserialize(backup)
-    connection.execute("PRAGMA secure_delete=ON")  # as `Database` wants it; what is put in place so has forgotten it
 
 
 class Hub:
@@ -204,6 +117,10 @@ class Hub:
         self.author = Author(KOEPEL, self.key, world.clock, self.random.randbytes)
         self.database.info["author"] = self.author
         self.sidecar, self.erasures, self.under_way, self.is_older = Sidecar(), Erasures(), [], False
+        self.taken: dict[bytes, None] = {}
+        """Every message that ever came over the bus, in the order of their first coming."""
+        self.forgotten: set[tuple[Place, bytes]] = set()
+        """What it held before it was put back, and not after."""
         with self.database.transaction() as session:
             open_epoch(session, self.author)
             pin_key(session, KOEPEL, self.key.public, world.clock())
@@ -216,9 +133,38 @@ class Hub:
             pin_key(session, slug, key.public, now)
             append(session, TownAdmitted(town=slug, name=name, key_id=key.key_id, public_key=to_text(key.public)))
 
+    def take(self, many: int) -> None:
+        """The next messages from the bus; who called acknowledges them."""
+        self.taken |= dict.fromkeys(self.under_way[:many])
+        self.accept(self.under_way[:many])
+
     def accept(self, raws) -> list[str]:
+        held = held_by(self.database)
         with self.database.transaction() as session:
-            return [outcome.verdict for outcome in accept_messages(session, raws, self.world.clock())]
+            outcomes = accept_messages(session, raws, self.world.clock())
+        self.saw_every_fork(held, raws, outcomes)
+        return [outcome.verdict for outcome in outcomes]
+
+    def saw_every_fork(self, held: dict[Place, bytes], raws, outcomes) -> None:
+        """Who tells something else at a place that is taken stands still, and is not taken for a late repeat (I13)."""
+        frozen = self.world.frozen()
+        for raw, outcome in zip(raws, outcomes, strict=True):
+            with contextlib.suppress(Malformed):
+                says = {place_of(entry): entry.hash for entry in unpack(raw).entries}
+                if any(held.get(place, hashed) != hashed for place, hashed in says.items()):
+                    assert outcome.verdict in {"forked", "frozen", "other_epoch", "unknown_key", "ended_key", "bad_signature"}
+                elif outcome.verdict == "stored":
+                    held |= says
+            assert outcome.verdict not in {"forked", "frozen"} or outcome.town in frozen
+
+    def put_back(self, backup: bytes, *, sidecar: bool = True) -> None:
+        """Its database, from a backup; whoever did it starts it anew."""
+        before = held_by(self.database)
+        put_image(self.database, backup)
+        self.forgotten |= before.items() - held_by(self.database).items()
+        self.is_older = True
+        if not sidecar:
+            self.sidecar.said = {}
 
     def digest(self) -> None:
         speak_for_association(self.database)
@@ -259,6 +205,8 @@ class Node:
         self.key = self.first_key = self.accepted = KeyPair.of(self.random.randbytes(32))
         self.library = fold_into(told_lesson)
         self.sidecar, self.erasures, self.backups, self.former, self.fuse = Sidecar(), Erasures(), [], [], Fuse(self)
+        self.pages: list[bytes] = []
+        """Every page of the feed that it read."""
         world.hub.admit(slug, self.key)
         self.database = self.empty_database()
         with self.database.transaction() as session:
@@ -467,11 +415,16 @@ class Node:
                 cursor = feed.pull_cursor(session)
             with self.world.hub.database.reading() as session:
                 page = feed.read_page(session, *cursor)
-            with self.database.transaction() as session:
-                if not feed.accept_page(session, page, self.slug, self.world.clock()):
-                    break
-            self.fold()
+            if not self.take_page(page):
+                break
+            self.pages.append(page)
         note_erasures(self.database, self.erasures)
+
+    def take_page(self, page: bytes) -> int:
+        with self.database.transaction() as session:
+            moved = feed.accept_page(session, page, self.slug, self.world.clock())
+        self.fold()
+        return moved
 
     @property
     def own(self) -> dict:
@@ -495,6 +448,8 @@ class World:
 
     def __init__(self) -> None:
         self.now, self.heals = START, False
+        self.settled_doubts: set[str] = set()
+        """The towns that joined anew, because another one holds other words than they do themselves."""
         self.hub = Hub(self)
         self.nodes: dict[str, Node] = {}
         for slug in SLUGS:
@@ -515,7 +470,7 @@ class World:
                     node.join_anew()
                 while node.relay(self.hub.under_way.append):
                     pass
-            self.hub.accept(self.hub.under_way)
+            self.hub.take(len(self.hub.under_way))
             self.hub.under_way.clear()  # what was not stored is not acknowledged either
             self.hub.digest()
             for node in self.nodes.values():
@@ -536,26 +491,36 @@ class World:
         It also gives a code to the town whose key it does not know (any more), and to the town of which another one holds other
         words than it does itself.
         """
-        self.heals, doubted = True, set()
+        self.heals = True
         for _ in range(30):
             self.pump()
             if self.frozen():
                 self.now += timedelta(hours=1)
                 self.thaw()
             elif self.is_quiet():
-                fresh = self.doubted() - doubted
+                fresh = self.doubted() - self.settled_doubts
                 if not fresh:
                     return
-                doubted |= fresh
+                self.settled_doubts |= fresh
                 for slug in fresh:
                     self.nodes[slug].join_anew()
 
     def doubted(self) -> set[str]:
-        """The towns that, as some other town says on its page, told two different things at one place."""
+        """The towns that, as some other town says on its page, told two different things at one place.
+
+        The hub sees that (I13), and lets nobody read the second; unless it was put back, and forgot the first.
+        """
         found: set[str] = set()
         for node in self.nodes.values():
             with node.database.reading() as session:
-                found |= set(session.scalars(select(quarantine.c.town).where(quarantine.c.verdict == "forked")))
+                rows = session.execute(select(quarantine.c.town, quarantine.c.reason).where(quarantine.c.verdict == "forked")).all()
+            held = held_by(node.database)
+            for town, reason in rows:
+                _, _, seq, *_, epoch = reason.split()
+                place = town, epoch, int(seq)
+                assert (place, held[place]) in self.hub.forgotten
+                assert held_by(self.hub.database).get(place) != held[place]
+                found.add(town)
         return found & self.nodes.keys()
 
     def is_quiet(self) -> bool:

@@ -20,7 +20,8 @@ from shared.restore import (
     read_conflicts,
     set_back,
 )
-from tests.federation.copies import SLICE, START, agreed, image, put_back, put_image, settled, told_lesson
+from tests.federation.copies import SLICE, START, agreed, put_back, settled, told_lesson
+from tests.federation.mortal import image, put_image
 from tests.shared.worlds import lesson
 
 
@@ -185,7 +186,7 @@ def test_a_hub_from_an_old_backup_gets_everything_again_and_so_do_the_towns(worl
     backup = image(world.hub.database)
     almere.tell("lesson-2", "Na de kopie van de koepel")
     world.pump(3)
-    put_image(world.hub.database, backup)
+    world.hub.put_back(backup)
     world.heal()
     assert breda.library_of("almere")["lesson-2"] == "Na de kopie van de koepel"
     agreed(world)

@@ -11,7 +11,8 @@ from shared.events import LessonShared, Redacted
 from shared.inbox import erased, inbox
 from shared.keys import KeyPair
 from shared.quarantine import quarantine, quarantine_count
-from tests.federation.copies import START, agreed, image, put_back, settled
+from tests.federation.copies import START, agreed, put_back, settled
+from tests.federation.mortal import image
 from tests.shared.worlds import lesson
 
 

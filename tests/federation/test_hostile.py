@@ -17,7 +17,8 @@ from shared.keys import KeyPair, to_text
 from shared.pins import ROTATES, end_key, epoch_order, follow_key, pin_key, read_pins, replace_keys, rotation_proof
 from shared.projections import apply, projection_cursor
 from shared.restore import read_conflicts, set_back
-from tests.federation.copies import START, Node, agreed, image, put_back, put_image, settled, told_lesson
+from tests.federation.copies import START, Node, agreed, put_back, settled, told_lesson
+from tests.federation.mortal import image
 from tests.shared.worlds import lesson
 
 LOGS = (inbox, inbox_cursor, epoch_order, feed.feed, feed.feed_state, forwarded, told_lesson, projection_cursor)
@@ -166,7 +167,7 @@ def test_a_hub_that_is_put_back_twice_in_a_day_begins_anew_twice_and_then_rests(
     for number in range(2):
         almere.tell("lesson-2", f"Na keer {number}")
         world.pump(2)
-        put_image(world.hub.database, backup)
+        world.hub.put_back(backup)
         world.heal()
     with world.hub.database.reading() as session:
         before = feed.feed_head(session)[0], read_head(session).epoch

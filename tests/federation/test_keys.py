@@ -7,7 +7,8 @@ from shared.eventlog import read_head
 from shared.inbox import inbox, inbox_cursor
 from shared.pins import read_pins
 from shared.restore import proves_setback, set_back
-from tests.federation.copies import START, agreed, image, put_back, put_image, settled
+from tests.federation.copies import START, agreed, put_back, settled
+from tests.federation.mortal import image, put_image
 from tests.shared.worlds import lesson
 
 
@@ -106,7 +107,7 @@ def test_a_hub_that_was_put_back_still_tells_of_a_town_that_joined_anew_just_bef
     almere.join_anew()
     backup = image(world.hub.database)  # it has not spoken of it yet
     world.hub.digest()
-    put_image(world.hub.database, backup)
+    world.hub.put_back(backup)
     world.hub.start()
     world.heal()
     assert keys_at(breda.database, "almere") == [almere.key.public]

@@ -14,8 +14,9 @@ promised of it, its node is refused until it joins anew. What no protocol can kn
 - What the association decided about keys after the backup of its hub, it decides again: nobody else may remember it for the hub.
   Until then a stolen key whose end the hub has forgotten is believed there; it is not tried at such a hub.
 - A hub from before two changes of a town's key knows none of that node's keys: the town gets a code and joins anew.
-- A hub was put back and forgot what a copy of a town said; another town had read it, and the town says something else at the same
-  place. Only that other town can know. It refuses the second, and says so; the first joins anew, and tells all in a new epoch.
+- A hub was put back and forgot what a copy of a town said, or the town itself, which was put back as well and lost its sidecar;
+  another town had read it. Only that other town can know, and only once the town says something else at the same place. It refuses
+  the second, and says so; the first joins anew, and tells all in a new epoch.
 - A database that is put back while its node waits to come back after joining anew knows nothing of that: it joins anew once more.
 - The list of erasures is written (within a second) before a backup is put back, and is kept elsewhere when a disk is lost.
 """
@@ -34,16 +35,19 @@ from sqlalchemy import select
 
 from services.hub.towns.joining import held_place
 from services.hub.towns.parting import revoke_keys
+from shared.db import Database
 from shared.envelope import NO_HASH, pack, seal
 from shared.erasure import redact
 from shared.eventlog import read_head
 from shared.events import EXEMPT_FROM_ERASURE, EpochOpened
+from shared.feed import feed_head
 from shared.inbox import EVERYWHERE, accept_entries, erased, inbox, inbox_cursor
 from shared.keys import KeyPair
 from shared.pins import cut_off, epoch_order, read_pins
 from shared.projections import projection_cursor
 from shared.restore import proves_setback, set_back
-from tests.federation.copies import CODES, SLUGS, START, Died, Node, World, agreed, image, put_image
+from tests.federation.copies import CODES, SLUGS, START, Node, World, agreed
+from tests.federation.mortal import Died, image, put_image
 from tests.shared.worlds import lesson
 
 EXAMPLES = int(os.environ.get("TUINKOEPEL_TEST_EXAMPLES", "30"))
@@ -52,8 +56,8 @@ GONE = "cuijk"
 """The town whose node is gone for ever."""
 FORGED = "lesson-x"
 """The subject of everything that somebody else says in a town's name."""
-COPIED = "lesson-9"
-"""What a copy tells."""
+COPIED, LAST = "lesson-9", "lesson-10"
+"""What a copy tells, and what every town tells when all is healed."""
 slugs, codes, gone_codes = st.sampled_from(SLUGS), st.sampled_from([*CODES[:2], COPIED]), st.sampled_from(["left-1", "left-2"])
 
 deaths = st.lists(st.tuples(st.integers(1, 25), st.booleans()), max_size=6)
@@ -101,7 +105,10 @@ class Restored(RuleBasedStateMachine):
     """Everything that can go wrong with the copies of a log."""
 
     def __init__(self) -> None:
-        """All towns have told something, it arrived everywhere, and of that moment there is a backup of each database."""
+        """All towns have told something, and it arrived everywhere.
+
+        Of that moment there is a backup of each database, and one from when only the town that is gone had told something.
+        """
         super().__init__()
         self.world = World()
         gone = self.world.nodes[GONE] = Node(self.world, GONE)
@@ -113,16 +120,21 @@ class Restored(RuleBasedStateMachine):
         self.decisions = dict.fromkeys(SLUGS, 0)
         """How often the association decided about this town's keys."""
         self.count = 0
-        for code in ("left-1", "left-2"):
+        for code in ("left-1", "left-2", CODES[0]):
             self.tell(gone, code)
-        for node in self.world.nodes.values():
-            self.tell(node, CODES[0])
         self.world.pump(2)
         del self.world.nodes[GONE]
         self.gone_epoch = gone.entries[0].says.epoch
         gone.database.close()
         self.seen = {place: {} for place in self.places()}
         self.folded = {place: {} for place in self.places()}
+        self.everything_is_backed_up()
+        for node in self.world.nodes.values():
+            self.tell(node, CODES[0])
+        self.world.pump(2)
+        self.everything_is_backed_up()
+
+    def everything_is_backed_up(self) -> None:
         for slug in SLUGS:
             self.a_node_is_backed_up(slug)
         self.the_hub_is_backed_up()
@@ -194,9 +206,27 @@ class Restored(RuleBasedStateMachine):
     def the_hub_accepts(self, data, keep):
         way = self.world.hub.under_way
         many = data.draw(st.integers(1, len(way)))
-        self.world.hub.accept(way[:many])
+        self.world.hub.take(many)
         if not keep:
             del way[:many]
+
+    @step(data=st.data())
+    def old_messages_come_again(self, data):
+        """Somebody kept them, from some moment on; what was erased since is news again to a hub that was put back."""
+        old = list(self.world.hub.taken)
+        for raw in old[data.draw(st.integers(0, len(old) - 1)) :]:
+            self.world.hub.accept([raw])
+            self.inbox_forgot("hub", self.world.hub.database)
+
+    @step(slug=slugs)
+    def old_pages_come_again(self, slug):
+        """Of the feed as it is now, as a town may get them that was put back."""
+        with self.world.hub.database.reading() as session:
+            here, _ = feed_head(session)
+        for page in self.node(slug).pages:
+            if orjson.loads(page)["id"] == here:
+                self.node(slug).take_page(page)
+                self.inbox_forgot(slug, self.node(slug).database)
 
     @step(slug=slugs, what=st.sampled_from(["digests", "calls", "pulls"]), hours=st.sampled_from([0, 0, 1, 30]))
     def a_small_step_is_taken(self, slug, what, hours):
@@ -230,27 +260,45 @@ class Restored(RuleBasedStateMachine):
         if waited:
             self.surely(node.join_anew)
 
-    @step(data=st.data(), slug=slugs)
-    def a_copy_of_a_node_runs_beside_it(self, data, slug):
-        """It is woken from a backup, calls, tells something and sends; then it is switched off again."""
-        node = self.node(slug)
-        if node.waits_anew:
-            return
+    @contextmanager
+    def a_copy_runs(self, node: Node) -> Iterator[None]:
+        """Beside this node, with whatever it does here; then it is switched off, and forgotten with all that lies on its disk."""
         here, instance, may_send, said, frozen = image(node.database), node.instance, node.may_send, node.sidecar.said, node.frozen
-        put_image(node.database, one_of(data, node.backups))
-        node.sidecar.said = {}
         try:
             with self.whoever_dies_starts_anew():
-                node.start()
-                node.call()
-                if not node.is_empty and COPIED not in node.erased:
-                    self.tell(node, COPIED)
-                node.relay(self.world.hub.under_way.append)
+                yield
         finally:
             put_image(node.database, here)
             node.instance, node.may_send, node.sidecar.said, node.frozen = instance, may_send, said, frozen
             _ = node.author
             self.older_ran(node.slug)
+
+    @step(data=st.data(), slug=slugs)
+    def a_copy_of_a_node_runs_beside_it(self, data, slug):
+        """It is woken from a backup, calls, tells something and sends."""
+        node = self.node(slug)
+        if node.waits_anew:
+            return
+        with self.a_copy_runs(node):
+            put_image(node.database, one_of(data, node.backups))
+            node.sidecar.said = {}
+            node.start()
+            node.call()
+            if not node.is_empty and COPIED not in node.erased:
+                self.tell(node, COPIED)
+            node.relay(self.world.hub.under_way.append)
+
+    @step(slug=slugs, code=codes)
+    def a_node_is_copied_while_it_runs(self, slug, code):
+        """With all that is in memory: no head exchange is between, and both tell something at one place and send it."""
+        node, way = self.node(slug), self.world.hub.under_way
+        if not node.may_send or node.is_empty or node.erased & {COPIED, code}:
+            return
+        with self.a_copy_runs(node):
+            self.tell(node, COPIED)
+            node.relay(way.append)
+        self.tell(node, code)
+        node.relay(way.append)
 
     @step()
     def the_hub_is_backed_up(self):
@@ -259,10 +307,7 @@ class Restored(RuleBasedStateMachine):
     @step(data=st.data(), sidecar=st.booleans())
     def the_hub_is_put_back(self, data, sidecar):
         hub, (backup, decisions) = self.world.hub, one_of(data, self.hub_backups)
-        put_image(hub.database, backup)
-        if not sidecar:
-            hub.sidecar.said = {}
-        hub.is_older = True
+        hub.put_back(backup, sidecar=sidecar)
         self.forget_what_was_seen("hub")
         self.surely(hub.start)
         for slug in SLUGS:  # what the association decided since, it has to decide again: nobody else remembers
@@ -440,16 +485,19 @@ class Restored(RuleBasedStateMachine):
         Not in logs, projections, the circle's tables, conflicts, quarantine, or a page that is free.
         """
         for place, there in self.places().items():
-            with there.database.reading() as session:
-                arrived = {(row.town, row.subject) for row in session.execute(select(erased))}
-                about = select(inbox.c.town, inbox.c.subject).where(
-                    inbox.c.body.is_not(None), inbox.c.type.not_in(EXEMPT_FROM_ERASURE)
-                )
-                held = {(row.town, row.subject) for row in session.execute(about)}
-            assert not held & arrived, place
+            arrived = self.inbox_forgot(place, there.database)
             folded = there.erasures.read()
             assert folded <= arrived, place
             self.is_nowhere(place, {title for key in folded for title in self.told_of(*key)})
+
+    def inbox_forgot(self, place: str, database: Database) -> set[tuple[str, str]]:
+        """All that is known to be erased there."""
+        with database.reading() as session:
+            arrived = {(row.town, row.subject) for row in session.execute(select(erased))}
+            about = select(inbox.c.town, inbox.c.subject).where(inbox.c.body.is_not(None), inbox.c.type.not_in(EXEMPT_FROM_ERASURE))
+            held = {(row.town, row.subject) for row in session.execute(about)}
+        assert not held & arrived, place
+        return arrived
 
     def told_of(self, town: str, subject: str) -> list[str]:
         return [
@@ -467,6 +515,9 @@ class Restored(RuleBasedStateMachine):
         world = self.world
         for there in self.places().values():
             there.fuse.light([])
+        world.heal()
+        for node in world.nodes.values():
+            self.tell(node, LAST)
         world.heal()
         world.pump()  # once more, so that the towns hear what has arrived
         agreed(world)
