@@ -83,6 +83,7 @@ class Calling:
         self._instance = secrets.token_hex(8)
         self._http = urllib3.PoolManager(num_pools=1, maxsize=1, timeout=TIMEOUT, retries=False)
         self._hub_key, self._key = from_text(joined.hub_key, 32), author.key
+        self.begun_with = _ways(joined)
 
     def exchange_heads(self) -> heads.Answer:
         """One head exchange. Raises when it fails."""
@@ -235,9 +236,12 @@ def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Bet
         if ending.is_set():
             return
     bell, pause = doorbell(settings), Pause(random.random)
-    publisher = _publisher(settings, database)
+    publisher, begun_with = _publisher(settings, database)
     while not ending.is_set():
         try:
+            if ways(database) != begun_with:
+                publisher.close()
+                publisher, begun_with = _publisher(settings, database)
             sent = 0
             while not ending.is_set() and may_publish(database, between) and (count := relay_step(database, publisher.publish)):
                 sent += count
@@ -249,17 +253,28 @@ def _send(settings: Settings, database: Database, sidecar: Sidecar, between: Bet
             seconds = pause.after_failure()
             log.warning("bus.broken", extra=facts(error=repr(error), again_in=round(seconds, 1)))
             ending.wait(seconds)
-            publisher = _publisher(settings, database)  # a town that joined again was told another password
+            publisher, begun_with = _publisher(settings, database)  # a town that joined again was told another password
         else:
             publisher.beat()
             bell.wait(LOOK_EVERY)
     publisher.close()
 
 
-def _publisher(settings: Settings, database: Database) -> Publisher:
+def _publisher(settings: Settings, database: Database) -> tuple[Publisher, tuple[str, ...]]:
+    """A way in, and what it was begun with."""
     with database.reading() as session:
         joined = membership(session)
-    return Publisher(settings.bus or joined.bus_url, joined.town)
+    return Publisher(settings.bus or joined.bus_url, joined.town), _ways(joined)
+
+
+def ways(database: Database) -> tuple[str, ...]:
+    """How to reach the association, by what it told this node last: joining anew changes it while a worker runs."""
+    with database.reading() as session:
+        return _ways(membership(session))
+
+
+def _ways(joined: Membership) -> tuple[str, ...]:
+    return joined.hub_url, joined.hub_key, joined.bus_url
 
 
 def may_publish(database: Database, between: Between) -> bool:
@@ -282,11 +297,19 @@ def _call(settings: Settings, database: Database, between: Between, ending: thre
     while (author := become_author(settings, database)) is None:  # patiently: somebody has to paste a code first
         if ending.wait(LOOK_EVERY):
             return
-    with database.reading() as session:
-        calling = Calling(database, author, membership(session), settings.hub)
+    while not ending.is_set():
+        with database.reading() as session:
+            calling = Calling(database, become_author(settings, database) or author, membership(session), settings.hub)
+        between.may_send.clear()
+        _call_there(settings, database, calling, between, ending)
+
+
+def _call_there(settings: Settings, database: Database, calling: Calling, between: Between, ending: threading.Event) -> None:
+    """Until the node joins anew: then what it began with may be an address where nobody answers any more."""
+    author = calling.author
     pause = Pause(random.random, least=1.0)
     called = heads_due = pull_due = 0.0
-    while not ending.is_set():
+    while not ending.is_set() and ways(database) == calling.begun_with:
         moment = time.monotonic()
         if between.drained.is_set():
             between.drained.clear()

@@ -5,6 +5,8 @@ import re
 import pytest
 from sqlalchemy import select
 
+from services.hub.towns.joining import Town
+from services.town_node.circle.membership import membership
 from shared.eventlog import read_head
 from shared.inbox import inbox_cursor
 from tests.stories.people import Person, Program, log_in, say, soon
@@ -12,7 +14,7 @@ from tests.stories.people import Person, Program, log_in, say, soon
 
 @pytest.fixture
 def new_town(land):
-    """Nodes that are set up and have not joined; gone after the story."""
+    """Nodes that are set up and have not joined; gone after the story, and the association waits for none of them any more."""
     made = []
 
     def set_up(slug):
@@ -22,6 +24,10 @@ def new_town(land):
     yield set_up
     for slug in made:
         land.towns.pop(slug).end()
+        with land.hub.database.reading() as session:
+            town = session.get(Town, slug)
+        if town is not None and town.joined_at is not None and town.left_at is None:
+            log_in(land.hub).fills_in(f"/association/towns/{slug}/leave", forgets="nothing")
 
 
 def test_a_new_town_joins_with_its_code_and_the_others_hear_from_it(land, hub, almere, fenna, new_town):
@@ -123,6 +129,27 @@ def test_a_town_whose_key_was_stolen_is_told_so_and_joins_anew_with_all_it_has(l
     assert sorted(Person(hub.url).finds("/lessons?town=hattem")) == titles
     assert sorted(Person(almere.url).finds("/association?town=hattem")) == titles
     assert sorted(kim.finds("/lessons")) == titles
+
+
+def test_a_worker_that_runs_calls_where_the_town_joined_anew(hub, land, new_town):
+    node = new_town("ermelo")
+    done(node, "join", "--hub", hub.url, code_for(hub, "Ermelo"))
+    lets_in(hub, "ermelo")
+    kim = begins(node)
+    kim.share("Van voor de verhuizing")
+    land.settle()
+    node.stop("worker")
+    with node.database.transaction() as session:  # the association moved to another address since
+        joined = membership(session)
+        joined.hub_url = "http://127.0.0.1:9"
+        joined.bus_url = joined.bus_url.replace("ermelo", "elders").replace("bus.db", "elders.db")
+    node.start("worker")
+    kim.share("Van tijdens de verhuizing")
+    soon(lambda: "hub.away" in node.said("worker"), "an old address where nobody answers")
+
+    done(node, "join", "--again", "--hub", hub.url, done(hub, "town", "readmit", "ermelo"))
+    land.settle()
+    assert sorted(Person(hub.url).finds("/lessons?town=ermelo")) == ["Van tijdens de verhuizing", "Van voor de verhuizing"]
 
 
 def begins(node):
