@@ -103,6 +103,11 @@ class Words:
         return _(self.text, **self.values)
 
 
+def inside(words: str) -> str:
+    """A text that stands alone elsewhere, as it is written within a sentence: without its capital, unless of an abbreviation."""
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]
+
+
 def _locale() -> str:
     return _WRITTEN_AS[_language.get()]
 

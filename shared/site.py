@@ -108,7 +108,7 @@ def open_site(of: Site) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
         day=_day_in_one_piece, month=language.month, clock=language.clock, number=language.number, day_time=language.day_time,
-        dateformat=language.date_part, label=labels.label, markdown=markdown,
+        dateformat=language.date_part, label=labels.label, markdown=markdown, inside=language.inside,
     )  # fmt: skip
     app.jinja_env.globals.update(site=_SiteInTemplates(), may=may, remembered=remembered, foot_facts=lambda: site().foot())
     _language_first(app)

@@ -149,7 +149,7 @@ def test_rows_come_and_go_up_without_a_script(reader):
 def test_everything_works_without_a_script(reader):
     page = reader("facilitator", "/meetings/{coming}", java_script_enabled=False)
     page.get_by_text("Cancel the meeting", exact=True).click()
-    page.get_by_role("button", name="Yes: Cancel the meeting").click()
+    page.get_by_role("button", name="Yes, cancel the meeting").click()
     assert page.get_by_role("status").inner_text() == "The meeting is cancelled."
     page.get_by_role("link", name="Plan a meeting").click()
     for name, value in (("title", "Evening without a script"), ("day", "2015-07-01"), ("starts", "19:30")):

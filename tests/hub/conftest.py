@@ -160,14 +160,19 @@ class Vera:
         token = re.search(
             r'name="csrf_token"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="csrf_token"', self.browser.get(page).text
         )
-        answer = self.browser.post(path, data={"csrf_token": token[1] or token[2], **values})
-        assert answer.status_code == status, (path, answer.status_code, answer.text)
-        return html.unescape(answer.text)
+        self.came_to = self.browser.post(path, data={"csrf_token": token[1] or token[2], **values})
+        assert self.came_to.status_code == status, (path, self.came_to.status_code, self.came_to.text)
+        return html.unescape(self.came_to.text)
 
-    def makes_town(self, slug):
-        page = self.does("/association/towns/new", "/association/towns/new", 200, name=slug.capitalize(), slug=slug)
+    def gets_code(self, path, page="/association", **values):
+        """By a button or a form that makes one."""
+        self.does(path, page, **values)
+        page = self.sees(self.came_to.location)
         assert "http://127.0.0.1:8000" in page, "the node asks for it, beside the code"
         return code_in(page)
+
+    def makes_town(self, slug):
+        return self.gets_code("/association/towns/new", "/association/towns/new", name=slug.capitalize(), slug=slug)
 
 
 def code_in(page):

@@ -4,6 +4,7 @@ import html
 import random
 import re
 import threading
+from base64 import urlsafe_b64decode
 
 import pytest
 from sqlalchemy import select
@@ -21,7 +22,7 @@ from shared.keys import KeyPair
 from shared.projections import apply, foldable, projection_cursor, rebuild, stalls
 from tests.console import Console
 from tests.federation.conftest import Bus, Hub, Town
-from tests.hub.conftest import code_in, heads_status, join_anew, refused_for, shown, speak_anew, stolen_with, stranger_of
+from tests.hub.conftest import Vera, code_in, heads_status, join_anew, refused_for, shown, speak_anew, stolen_with, stranger_of
 from tests.shared.worlds import lesson
 
 # ---- Joining ---------------------------------------------------------------------------------------------------------------
@@ -58,10 +59,33 @@ def test_a_stranger_who_used_the_code_is_sent_away_by_another_one(hub, town, ver
     almere, code = town("almere"), vera.makes_town("breda")
     stranger = stranger_of(almere)
     assert almere.join(code, stranger).json["let_in"] is False
-    fresh = code_in(vera.does("/association/towns/breda/code", status=200))
+    fresh = vera.gets_code("/association/towns/breda/code")
     assert almere.join(code, stranger).status_code == 403
     vera.does("/association/towns/breda/let-in", key_id=stranger.key_id, status=409)
     assert almere.join(fresh, KeyPair.of(b"b" * 32)).status_code == 200
+
+
+def test_the_page_that_shows_a_fresh_code_can_be_loaded_again_until_the_code_is_used(hub, town, vera, clock):
+    almere, code, page = town("almere"), vera.makes_town("breda"), "/association/towns/breda/code"
+    assert code_in(vera.sees(page)) == code
+    with vera.browser.session_transaction() as cookie:
+        assert code.encode() not in urlsafe_b64decode(cookie["code"]), "whoever reads the cookie does not see it"
+    Vera(hub, clock).sees(page, 302)
+    clock.pass_by(minutes=61)
+    vera.sees(page, 302)
+    assert "The code is not shown any more." in vera.sees("/association/towns/breda")
+    fresh = vera.gets_code(page)
+    assert code_in(vera.sees(page)) == fresh != code
+    vera.sees("/association/towns/almere/code", 302)
+    assert almere.join(fresh, stranger_of(almere)).status_code == 200
+    vera.sees(page, 302)
+
+
+def test_what_is_asked_once_more_is_answered_by_a_sentence(vera, town):
+    town("almere")
+    assert "Yes, give a code to join anew<" in vera.sees("/association/towns/almere")
+    vera.browser.environ_base["HTTP_ACCEPT_LANGUAGE"] = "nl"
+    assert "Ja, geef een code om opnieuw aan te sluiten<" in vera.sees("/association/towns/almere")
 
 
 def test_a_code_that_has_expired_says_so_and_can_be_renewed(hub, town, vera, clock):
@@ -72,7 +96,7 @@ def test_a_code_that_has_expired_says_so_and_can_be_renewed(hub, town, vera, clo
     assert "its code has expired" in vera.sees("/association")
     assert "Code expired" in vera.sees("/association/towns/breda")
     assert almere.join(code, stranger_of(almere)).status_code == 403
-    fresh = code_in(vera.does("/association/towns/breda/code", status=200))
+    fresh = vera.gets_code("/association/towns/breda/code")
     assert almere.join(fresh, stranger_of(almere)).status_code == 200
 
 
@@ -82,7 +106,7 @@ def test_a_town_that_lost_its_node_comes_in_with_another_key_and_the_old_one_end
     almere.relay()
     hub.work()
     vera.does("/association/towns/almere/code", status=409)
-    code = code_in(vera.does("/association/towns/almere/anew", status=200))
+    code = vera.gets_code("/association/towns/almere/anew")
     old = almere.key
     answer = join_anew(almere, code)
     assert (answer.json["anew"], answer.json["let_in"]) == (True, False)
@@ -109,7 +133,7 @@ def test_a_town_that_is_let_in_anew_goes_on_although_it_stood_still_and_had_just
     for loss in range(2):
         almere.random = random.Random(f"loss {loss}")
         almere.key = KeyPair.of(almere.random.randbytes(32))
-        almere.join(code_in(vera.does("/association/towns/almere/anew", status=200)), almere.key)
+        almere.join(vera.gets_code("/association/towns/almere/anew"), almere.key)
         with hub.database.transaction() as session:
             freeze(session, "almere", "two_copies", hub.clock())
         vera.does("/association/towns/almere/let-in", key_id=almere.key.key_id)

@@ -14,7 +14,6 @@ from shared.feed import read_tail
 from shared.inbox import accept_entries, erased, inbox, inbox_cursor
 from shared.projections import rebuild
 from tests.hub.conftest import (
-    code_in,
     cursor_of,
     heads_status,
     join_anew,
@@ -53,7 +52,7 @@ def test_what_a_revoked_key_signs_beyond_its_place_reaches_neither_log_nor_curso
         assert session.scalar(select(func.count()).select_from(inbox).where(inbox.c.town == "almere")) == 1
         assert session.scalar(select(inbox_cursor.c.seq).where(inbox_cursor.c.town == "almere")) == 1
 
-    code = code_in(vera.does("/association/towns/almere/anew", status=200))
+    code = vera.gets_code("/association/towns/almere/anew")
     join_anew(almere, code)
     vera.does("/association/towns/almere/let-in", key_id=almere.key.key_id)
     speak_anew(almere)
@@ -102,7 +101,7 @@ def test_what_a_thief_told_before_the_key_was_revoked_is_shown_nowhere_any_more(
         rebuild(session, worker.PROJECTIONS)
     assert shown(hub) == {("almere", "Van ons")}
 
-    code = code_in(vera.does("/association/towns/almere/anew", status=200))
+    code = vera.gets_code("/association/towns/almere/anew")
     join_anew(almere, code)
     vera.does("/association/towns/almere/let-in", key_id=almere.key.key_id)
     hub.work()

@@ -72,7 +72,7 @@ def test_coming_and_going_is_noted(node, people):
 def test_the_association_sees_who_made_a_town(hub):
     vera = person_code(hub, "vera@example.org")
     guest = hub.guest(vera)
-    assert send(guest, "/association/towns/new", name="Urk", slug="urk").status_code == 200
+    assert send(guest, "/association/towns/new", name="Urk", slug="urk").status_code == 302
     (row,) = hub.rows(deeds.deed)
     assert (row.what, row.person, row.subject) == ("association.new_town", vera, "urk")
     page = guest.get("/trail").text

@@ -3,14 +3,21 @@
 What it does when something is wrong with a town stands in `guarding.py`.
 """
 
+import hashlib
+from datetime import datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, redirect, request, url_for
+import orjson
+from flask import Blueprint, flash, redirect, request, url_for
+from flask import session as browser
+from nacl.encoding import URLSafeBase64Encoder
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
 from sqlalchemy import select
 from wtforms import StringField
 from wtforms.validators import InputRequired, Length
 
-from services.hub.towns.joining import add_town, let_in, readmit_town, renew_code
+from services.hub.towns.joining import add_town, is_open, let_in, readmit_town, renew_code
 from services.hub.towns.parting import count_told
 from services.hub.towns.sync import InSync, read_epochs, read_keys, sync_of_towns
 from shared.heads import ingest_pulse
@@ -38,6 +45,8 @@ TROUBLES = {
     "two_copies": N_("two copies of the node"),
     "second_epoch": N_("began again twice in a day"),
 }
+CODE_SHOWN = timedelta(hours=1)
+"""For so long the browser in which a code was made can show it again."""
 INGEST_LATE = 60
 """Seconds after which the worker that takes in messages should have shown itself again."""
 
@@ -119,9 +128,10 @@ def new_town() -> Any:
     form = TownForm()
     if form.validate_on_submit():
         slug = str(form.slug.data).strip()
-        with naming(form), transaction() as session:
-            code = add_town(session, slug, str(form.name.data).strip(), now(), vouched=False)
-            return render("association/code.html", address=site().base_url, name=form.name.data, slug=slug, code=code, anew=False)
+        with naming(form):
+            with transaction() as session:
+                code = add_town(session, slug, str(form.name.data).strip(), now(), vouched=False)
+            return _lead_to(slug, code)
     return render("association/new_town.html", form=form), 422 if form.is_submitted() else 200
 
 
@@ -130,9 +140,9 @@ def new_town() -> Any:
 def renew(slug: str) -> Any:
     """Another code for a town that has not joined yet; whoever waits with the one before is sent away."""
     with transaction() as session:
-        state = state_of(session, slug)
+        state_of(session, slug)
         code = renew_code(session, slug, now(), vouched=False)
-    return render("association/code.html", address=site().base_url, name=state.name, slug=slug, code=code, anew=False)
+    return _lead_to(slug, code)
 
 
 @pages.post("/towns/<slug>/anew")
@@ -140,11 +150,46 @@ def renew(slug: str) -> Any:
 def readmit(slug: str) -> Any:
     """A code for a town that lost its node or its key, or comes back."""
     with transaction() as session:
-        state = state_of(session, slug)
+        state_of(session, slug)
         code = readmit_town(session, slug, now(), vouched=False)
-    return render(
-        "association/code.html", address=site().base_url, name=state.name, slug=slug, code=code, anew=state.joined_at is not None
-    )
+    return _lead_to(slug, code)
+
+
+@pages.get("/towns/<slug>/code")
+@require("association")
+def show_code(slug: str) -> Any:
+    """The code that was made in this browser, as long as it may still be needed here: the page can be loaded again."""
+    made = _made_here(slug, now())
+    with reading() as session:
+        town = state_of(session, slug)
+        if not made or not is_open(session, slug, made, now()):
+            flash(_("The code is not shown any more. If you do not have it, make another one."), "info")
+            return redirect(url_for(".show", slug=slug))
+    return render("association/code.html", address=site().base_url, town=town, code=made)
+
+
+def _lead_to(slug: str, code: str) -> Any:
+    """To the page that shows a fresh code, with the code in the browser's own keeping.
+
+    The hub knows its hash only, and an address stands in log files and histories. So the cookie of the forms carries it, sealed:
+    who has that cookie may load the page again, and who reads the cookie reads nothing.
+    """
+    told = orjson.dumps([slug, code, int((now() + CODE_SHOWN).timestamp())])
+    browser["code"] = _box().encrypt(told, encoder=URLSafeBase64Encoder).decode()
+    return redirect(url_for(".show_code", slug=slug))
+
+
+def _made_here(slug: str, now: datetime) -> str:
+    """The code that was made for this town in this browser not long ago; empty when there is none."""
+    try:
+        town, code, until = orjson.loads(_box().decrypt(str(browser.get("code", "")).encode(), encoder=URLSafeBase64Encoder))
+    except (CryptoError, ValueError):
+        return ""
+    return str(code) if town == slug and now.timestamp() < until else ""
+
+
+def _box() -> SecretBox:
+    return SecretBox(hashlib.sha256(b"code1" + site().secret).digest())
 
 
 @pages.post("/towns/<slug>/let-in")

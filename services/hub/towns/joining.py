@@ -150,6 +150,12 @@ def renew_code(session: Session, slug: str, now: datetime, *, vouched: bool = Tr
     return _give_code(town, now, vouched=vouched)
 
 
+def is_open(session: Session, slug: str, code: str, now: datetime) -> bool:
+    """Whether this is the town's present code, and no node has used it yet."""
+    town = session.get(Town, slug)
+    return town is not None and town.code_hash == _hash(code) and town.code_works(now)
+
+
 def readmit_town(session: Session, slug: str, now: datetime, *, vouched: bool = True) -> str:
     """A code with which a town that lost its node, or had left, joins anew, under another key.
 
