@@ -17,7 +17,7 @@ Tables: `inbox` (entries), `inbox_cursor` (one row per town: the last place that
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -98,13 +98,14 @@ erased = Table(
 )
 
 Verdict = Literal[
-    "stored", "known", "ahead", "frozen",
+    "stored", "known", "ahead", "frozen", "left",
     "malformed", "unknown_key", "ended_key", "bad_signature", "broken_chain", "forked", "other_epoch",
 ]  # fmt: skip
 KEPT: frozenset[Verdict] = frozenset(
     ["malformed", "unknown_key", "ended_key", "bad_signature", "broken_chain", "forked", "other_epoch"]
 )
-"""What goes into quarantine. The rest is stored, or comes again by itself."""
+"""What goes into quarantine. The rest is stored, or comes again by itself; or a town tells it after it left, such as a goodbye that
+comes after the association wrote down that the town goes: nobody has to look at that."""
 
 
 @dataclass
@@ -262,8 +263,13 @@ def speaks_of_erased(session: Session, raw: bytes) -> bool:
 # ---- Messages from the bus -------------------------------------------------------------------------------------------------
 
 
-def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> list[Outcome]:
-    """Store what is new in these messages, in one transaction; an outcome for each. Acknowledge them after its commit."""
+def accept_messages(
+    session: Session, raws: Sequence[bytes], now: datetime, has_left: Callable[[str], bool] = lambda _town: False
+) -> list[Outcome]:
+    """Store what is new in these messages, in one transaction; an outcome for each. Acknowledge them after its commit.
+
+    `has_left`: whether this town's key ended because it left.
+    """
     outcomes: list[tuple[Outcome, Message | None]] = []
     for raw in raws:
         try:
@@ -278,6 +284,8 @@ def accept_messages(session: Session, raws: Sequence[bytes], now: datetime) -> l
             _judge(store, outcome, message)
     store.save()
     for (outcome, _), raw in zip(outcomes, raws, strict=True):
+        if outcome.verdict == "ended_key" and has_left(outcome.town):
+            outcome.verdict = "left"
         if outcome.verdict in KEPT:
             known = outcome.town if outcome.verdict != "unknown_key" or store.pins.knows(outcome.town) else ""
             quarantine_message(session, known, outcome.verdict, outcome.reason, raw, now, speaks_of_erased)
@@ -393,7 +401,7 @@ def _differs(store: _Store, old: Sequence[Entry]) -> bool:
 def _report(outcome: Outcome) -> None:
     if outcome.verdict not in {"stored", "known"}:
         about = facts(town=outcome.town, verdict=outcome.verdict, reason=outcome.reason)
-        log.log(logging.INFO if outcome.verdict in {"ahead", "frozen"} else logging.WARNING, "inbox.dropped", extra=about)
+        log.log(logging.INFO if outcome.verdict in {"ahead", "frozen", "left"} else logging.WARNING, "inbox.dropped", extra=about)
 
 
 def freeze(session: Session, town: str, trouble: str, now: datetime) -> None:

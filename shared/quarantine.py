@@ -43,6 +43,17 @@ quarantine_count = Table(
 
 _SHORT = tuple(column for column in quarantine.c if column.name != "message")
 
+REASONS = {
+    "malformed": N_("It is no message of ours"),
+    "unknown_key": N_("Signed with a key that is not this town's"),
+    "ended_key": N_("Signed with a key that counts no longer"),
+    "bad_signature": N_("The signature does not fit"),
+    "broken_chain": N_("It does not continue what the town told before"),
+    "forked": N_("Another history than the one that is held"),
+    "frozen": N_("The town stands still"),
+    "other_epoch": N_("It belongs to a run of numbers that was closed"),
+}
+"""Each reason in a few words."""
 ADVICE = {
     "malformed": N_("These bytes are no message of ours. Something else writes to the bus, or a program is out of date."),
     "unknown_key": N_(

@@ -39,6 +39,7 @@ from services.hub.lessons.projection import lessons
 from services.hub.meetings.projection import meetings
 from services.hub.towns.broker import BrokerAway, tend_users
 from services.hub.towns.joining import Town, found_association
+from services.hub.towns.parting import has_left
 from services.hub.towns.projection import towns
 from services.hub.towns.setback import keep_in_step
 from shared.bus import TROUBLE as BUS_TROUBLE
@@ -71,7 +72,7 @@ TEND_EVERY = 2.0
 def ingest(database: Database, raws: Sequence[bytes]) -> None:
     """Store a batch of messages: one transaction."""
     with database.transaction() as session:
-        accept_messages(session, raws, utc_now())
+        accept_messages(session, raws, utc_now(), has_left=partial(has_left, session))
         failpoint("hub.accepted")
     failpoint("hub.stored")
 

@@ -17,9 +17,11 @@ from shared.db import Database
 from shared.envelope import pack
 from shared.eventlog import Author, append
 from shared.events import LessonShared
-from shared.inbox import freeze
+from shared.inbox import KEPT, freeze
 from shared.keys import KeyPair
+from shared.language import _, speak
 from shared.projections import apply, foldable, projection_cursor, rebuild, stalls
+from shared.quarantine import ADVICE, REASONS
 from tests.console import Console
 from tests.federation.conftest import Bus, Hub, Town
 from tests.hub.conftest import Vera, code_in, heads_status, join_anew, refused_for, shown, speak_anew, stolen_with, stranger_of
@@ -178,6 +180,13 @@ def test_a_frozen_town_is_explained_and_goes_on_when_somebody_decides(hub, town,
     assert shown(hub) == {("almere", "Een"), ("almere", "Twee")}
 
 
+def test_every_reason_to_refuse_has_words_and_says_what_to_do():
+    assert REASONS.keys() == ADVICE.keys() >= KEPT
+    for words in (*REASONS.values(), *ADVICE.values()):
+        with speak("nl"):
+            assert _(words) != words
+
+
 def test_a_refused_message_is_shown_as_bytes_and_thrown_away_per_town(hub, town, vera):
     almere = town("almere")
     evil = b'<script>alert(1)</script> \xff\x00 {"town":"almere"}'
@@ -194,6 +203,12 @@ def test_a_refused_message_is_shown_as_bytes_and_thrown_away_per_town(hub, town,
     assert "<script>alert" not in raw
     assert "&lt;script&gt;alert(1)&lt;/script&gt; \\xff\\x00" in raw
     assert "rubbish" not in vera.sees("/association/quarantine?town=almere")
+    vera.browser.environ_base["HTTP_ACCEPT_LANGUAGE"] = "nl"
+    plain, technical = re.match(r"(.*)<details class=\"fold\">(.*?)</details>", vera.sees(address), re.DOTALL).groups()
+    assert "Het is geen bericht van ons" in plain
+    assert "malformed" not in plain
+    assert re.search(r'<p lang="en"><code>malformed: [^<]+</code></p>', technical)
+    vera.browser.environ_base["HTTP_ACCEPT_LANGUAGE"] = "en"
     assert re.search(r"almere.*?<td[^>]*>1</td>", vera.sees("/association/quarantine?town=almere"), re.DOTALL)
     assert 'refused_messages{reason="malformed"} 4.0' in hub.page("/metrics")
     vera.does("/association/quarantine/-/clear", "/association/quarantine?town=-")

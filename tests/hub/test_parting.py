@@ -12,6 +12,7 @@ from shared.eventlog import append, read_head
 from shared.events import KeyRevoked
 from shared.feed import read_tail
 from shared.inbox import accept_entries, erased, inbox, inbox_cursor
+from shared.keys import KeyPair
 from shared.projections import rebuild
 from tests.hub.conftest import (
     cursor_of,
@@ -22,6 +23,7 @@ from tests.hub.conftest import (
     shown,
     speak_anew,
     stolen,
+    stolen_with,
 )
 from tests.shared.worlds import lesson
 
@@ -173,6 +175,29 @@ def test_a_town_leaves_and_what_it_shared_stays_or_is_erased_everywhere(hub, tow
     assert "erasures_under_way 0.0" in hub.page("/metrics") or not stays
     breda.call()
     assert "erasures_under_way 0.0" in hub.page("/metrics"), "nobody waits for a town that left"
+
+
+def test_a_goodbye_that_comes_after_the_association_wrote_it_down_is_no_refused_message(hub, town, vera):
+    """Its node hears at its next call only that its key counts no longer: the last words come in the meantime."""
+    almere, path = town("almere"), "/association/towns/almere/leave"
+    almere.share("Nagelaten")
+    almere.relay()
+    hub.work()
+    vera.does(path, path, forgets="nothing")
+    almere.share("Het afscheid")
+    almere.relay()
+    hub.work()
+    assert shown(hub) == {("almere", "Nagelaten")}
+    assert refused_for(hub, "almere") == {}
+    assert cursor_of(hub, "almere").seq < read_head_of(almere).seq, "it is not taken either"
+    hub.bus.put(pack([stolen_with(almere, KeyPair.of(bytes(32)), "Vals")])[0])
+    hub.work()
+    assert refused_for(hub, "almere") == {"unknown_key": 1}, "somebody else in its name is a matter to look at"
+
+
+def read_head_of(town):
+    with town.database.reading() as session:
+        return read_head(session)
 
 
 def test_the_association_erases_for_a_town_that_is_gone_and_for_no_other(hub, town, vera, clock):

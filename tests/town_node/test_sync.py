@@ -509,6 +509,9 @@ def test_a_circle_that_leaves_says_what_the_library_keeps(database, facilitator,
     assert ([one for one in said if isinstance(one, Redacted)] == [Redacted(redacts=code)]) == (library == "erase")
     assert STORY["title"] in member.get(f"/lessons/{code}"), "the circle keeps what is its own"
     assert "has not heard it yet" in facilitator.get("/membership/leave")
+    answered(0, trouble=KEY_ENDED)
+    for page in ("/membership/leave", "/sync"):
+        assert "has written it down as well" in facilitator.get(page), "nothing more goes out, so it will not hear it"
     answered()
     assert "has heard it" in facilitator.get("/membership/leave")
     assert "has left the association" in foot(member.get("/"))

@@ -26,7 +26,7 @@ from shared.finding import here
 from shared.heads import thaw
 from shared.language import N_, _, day_time
 from shared.projections import retry_stalls
-from shared.quarantine import ADVICE, clear_quarantine, count_quarantine, read_quarantine, read_refused
+from shared.quarantine import ADVICE, REASONS, clear_quarantine, count_quarantine, read_quarantine, read_refused
 from shared.refusals import NotFound, Refusal
 from shared.web import Form, flash_ok, naming, now, reading, render, require, transaction
 
@@ -129,7 +129,12 @@ def quarantine() -> Any:
         more=here(before=rows[PAGE - 1].id) if len(rows) > PAGE else None,
         again=bool(known),
         advice={name: _(words) for name, words in ADVICE.items()},
+        reasons=_reasons(),
     )
+
+
+def _reasons() -> dict[str, str]:
+    return {name: _(words) for name, words in REASONS.items()}
 
 
 @pages.get("/quarantine/<int:number>")
@@ -145,6 +150,7 @@ def refused(number: int) -> Any:
         row=row,
         bytes=_readable(raw[:SEEN_MAX]),
         cut=len(raw) > SEEN_MAX,
+        reason=_reasons().get(row.verdict, row.verdict),
         advice=_(ADVICE.get(row.verdict, "")),
     )
 
@@ -196,7 +202,7 @@ def frozen(slug: str) -> Any:
             "refused": count_quarantine(session, slug),
         }
     happened = _(HAPPENED.get(state.trouble, ""))
-    return render("association/frozen.html", town=shown(state), happened=happened, **values)
+    return render("association/frozen.html", town=shown(state), happened=happened, reasons=_reasons(), **values)
 
 
 @pages.post("/towns/<slug>/thaw")

@@ -5,7 +5,8 @@ reaches neither log nor cursor, here and at every town that has read `key.revoke
 that tells it. The place is what is held now, or an earlier one; what is held beyond that stays in the log, counts for nothing, and
 is shown nowhere any more (`shared/pins.py`, `cut_off`). The town joins anew with a code (`joining.readmit_town`).
 
-**Leaving.** The town's key ends, its row says since when, and what it shared stays or is erased, as the town says.
+**Leaving.** The town's key ends, its row says since when, and what it shared stays or is erased, as the town says. What it told
+before is taken; what comes after that, such as a goodbye that its node says when it goes, is passed over: nobody has to decide.
 
 **Erasing.** A town erases by itself. For one that is gone the association does: `redacted` in the association's own log holds for
 every town's log. Because of that a subject of which another log speaks too is left alone: it may have been copied on purpose.
@@ -19,7 +20,7 @@ from typing import Any, Literal
 from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from services.hub.towns.joining import find_town, held_place
+from services.hub.towns.joining import Town, find_town, held_place
 from services.hub.towns.sync import sync_of_towns
 from shared.envelope import read_event, stored_entry
 from shared.erasure import redact
@@ -147,6 +148,12 @@ def leave(session: Session, slug: str, forgets: Forgets, now: datetime) -> int:
     for subject in subjects:
         redact(session, EVERYWHERE, subject)
     return len(subjects)
+
+
+def has_left(session: Session, slug: str) -> bool:
+    """Whether the town is marked as one that left, and has not come back."""
+    town = session.get(Town, slug)
+    return town is not None and town.left_at is not None
 
 
 # ---- Erasing for a town that is gone ---------------------------------------------------------------------------------------
