@@ -46,22 +46,38 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Role:
-    """A sample person to log in as."""
+    """A sample person to log in as, in words who that is, and what to try first."""
 
     what: str
     service: str
     name: str
     email: str
     role: str
+    first: str
 
 
 ROLES = (
-    Role("Vereniging (koepel)", "hub", "Vera Voorbeeld", "vera@koepel.example", "association"),
-    Role("Almere, facilitator", "almere", "Fenna Facilitator", "fenna@almere.example", "facilitator"),
-    Role("Almere, deelnemer", "almere", "Daan Deelnemer", "daan@almere.example", "member"),
-    Role("Dronten, facilitator", "dronten", "Farid Facilitator", "farid@dronten.example", "facilitator"),
-    Role("Dronten, deelnemer", "dronten", "Dewi Deelnemer", "dewi@dronten.example", "member"),
-)
+    Role(
+        "for the association, on the hub", "hub", "Vera Voorbeeld", "vera@koepel.example", "association",
+        "see under Sync how far each town is",
+    ),
+    Role(
+        "facilitator of Almere", "almere", "Fenna Facilitator", "fenna@almere.example", "facilitator",
+        "plan the next evening of the circle, under Meetings",
+    ),
+    Role(
+        "member in Almere", "almere", "Daan Deelnemer", "daan@almere.example", "member",
+        "share a lesson, under Lessons; it appears on the hub by itself",
+    ),
+    Role(
+        "facilitator of Dronten", "dronten", "Farid Facilitator", "farid@dronten.example", "facilitator",
+        "find under Association what Almere shared",
+    ),
+    Role(
+        "member in Dronten", "dronten", "Dewi Deelnemer", "dewi@dronten.example", "member",
+        "look at the gardens, under Initiatives",
+    ),
+)  # fmt: skip
 
 
 class Trouble(Exception):  # noqa: N818  # it ends the demo with one line
@@ -413,13 +429,28 @@ def tell_what_came_back(services: dict[str, Service]) -> None:
 
 
 def login_link(begun: subprocess.Popen[str], service: Service) -> str:
-    """The link; or why this person has none."""
+    """The link; or nothing when this person is not known there."""
     try:
         return service.finish(begun, "login-link")
     except Trouble as trouble:
         if "nobody here" not in str(trouble):
             raise
-        return "– not known here any more, since the disk was lost"
+        return ""
+
+
+def show_the_way_in(services: dict[str, Service]) -> None:
+    """The addresses; then for each person who it is, what to do first, and the link."""
+    links = [services[role.service].begin("login-link", role.email) for role in ROLES]
+    print("\n  Everybody may look (pages are Dutch or English, as your browser asks):")
+    for name, service in services.items():
+        print(f"    {TOWNS.get(name, 'Association (hub)'):<20} {service.url}")
+    print("\n  Open a link to be that person (it works once; every start makes new ones):")
+    for role, begun in zip(ROLES, links, strict=True):
+        link = login_link(begun, services[role.service])
+        if link:
+            print(f"    {role.name}, {role.what}: {role.first}\n      {link}")
+        else:
+            print(f"    {role.name}, {role.what}: not known there since the disk was lost, so no link")
 
 
 def run(services: dict[str, Service], var: Path) -> NoReturn:
@@ -432,14 +463,8 @@ def run(services: dict[str, Service], var: Path) -> NoReturn:
             print(f"  sample circle of {town} …", flush=True)
             services[slug].sample()
             (services[slug].folder / "sampled").touch()
-    links = [services[role.service].begin("login-link", role.email) for role in ROLES]
     tell_what_came_back(services)
-    print()
-    for name, service in services.items():
-        print(f"  {TOWNS.get(name, 'Association (hub)'):<20} {service.url}")
-    print("\n  Log in as (each link works once; new ones come with every start):")
-    for role, link in zip(ROLES, links, strict=True):
-        print(f"  {role.what:<20} {login_link(link, services[role.service])}")
+    show_the_way_in(services)
     print(f"\n  Mail: /dev/mail on each address. State and logs: {var}. Ctrl-C ends the demo.", flush=True)
     while True:
         time.sleep(0.3)
@@ -461,7 +486,7 @@ def interrupt(_number: int, _frame: object) -> NoReturn:
 def main() -> int:
     """Run the demo; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-port", type=int, default=8000, help="the hub's port; the towns take the next two")
+    parser.add_argument("--base-port", default="8000", help="the hub's port; the towns take the next two")
     parser.add_argument("--var", type=Path, default=Path("var"), help="the state folder")
     parser.add_argument("--lose", metavar="TOWN", default="", help="let this town's disk die: almere or dronten")
     parser.add_argument("--end-with-starter", action="store_true", help="end when the program that started this dies")
@@ -469,12 +494,17 @@ def main() -> int:
     if asked.end_with_starter:
         end_with_starter()
     var = asked.var.expanduser().absolute()
-    services = {"hub": Service("hub", asked.base_port, var, {})}
+    try:
+        base_port = int(asked.base_port)
+    except ValueError:
+        print(f"demo: {asked.base_port!r} is no port: write a number, as in make demo BASE_PORT=9000", file=sys.stderr)
+        return 1
+    services = {"hub": Service("hub", base_port, var, {})}
     # Told again at every start, because ports and folder may be others than when the towns joined.
     quick = {"HUB": services["hub"].url, "BUS": f"sqlite:///{var / 'hub' / 'bus.db'}"}
     quick |= {"HEAD_PERIOD": "5", "IDLE_PERIOD": "15", "PULL_PERIOD": "1"}
     for offset, slug in enumerate(TOWNS, 1):
-        services[slug] = Service(slug, asked.base_port + offset, var, quick)
+        services[slug] = Service(slug, base_port + offset, var, quick)
     ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     stop_on(ends, interrupt)
     try:

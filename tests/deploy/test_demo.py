@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from deploy.demo import ROLES
 from tests.conftest import ROOT
 from tests.services import answers, free_port, wait_until
 
@@ -34,7 +35,7 @@ def three_ports() -> int:
 class Demo:
     """A demo that was started, and what it said so far."""
 
-    def __init__(self, var: Path, port: int, *words: str) -> None:
+    def __init__(self, var: Path, port: int | str, *words: str) -> None:
         self.var, self.port, self.said = var, port, ""
         command = [sys.executable, ROOT / "deploy" / "demo.py", "--base-port", str(port), "--var", str(var), *words]
         self.process = subprocess.Popen(
@@ -115,8 +116,8 @@ def start():
     """Starts demos, and ends what a failed test left running."""
     started = []
 
-    def begin(var: Path, port: int | None = None, *words: str) -> Demo:
-        started.append(Demo(var, port or three_ports(), *words))
+    def begin(var: Path, port: int | str | None = None, *words: str) -> Demo:
+        started.append(Demo(var, three_ports() if port is None else port, *words))
         return started[-1]
 
     yield begin
@@ -131,8 +132,12 @@ def test_a_demo_survives_its_own_death_and_finds_its_state_on_other_ports(start,
     assert "sample circle of Almere" in first.said
     links = re.findall(r"http://\S+/login/link/\S+", first.said)
     assert len(links) == 5
-    for link in links:
-        assert "<form" in first.page(link)
+    people = re.findall(r"^    ([^:\n]+): ([^\n]+)\n      http://\S+/login/link/", first.said, re.MULTILINE)
+    assert [who for who, _first in people] == [f"{role.name}, {role.what}" for role in ROLES]
+    for link, (who, _first) in zip(links, people, strict=True):
+        page = first.page(link)
+        assert "<form" in page
+        assert who.partition(",")[0] in page, "the line says whose link it is"
     wait_until(lambda: "Vraag vroeg om water" in first.page(first.url("hub") + "/lessons"), "the samples' way to the hub")
     before = {name: (var / name / "api.env").read_text() for name in SERVICES}
     assert {(var / name / "api.env").stat().st_mode & 0o777 for name in SERVICES} == {0o600}
@@ -179,7 +184,7 @@ def a_town_loses_its_disk_and_comes_back(start, var):
     assert "Let in again by hand: Farid Facilitator. Still to be let in again: Dewi Deelnemer" in demo.said
     links = re.findall(r"http://\S+/login/link/\S+", demo.said)
     assert [demo.url(name) for name in ("hub", "almere", "almere", "dronten")] == [link.partition("/login")[0] for link in links]
-    assert "Dronten, deelnemer   – not known here any more" in demo.said
+    assert "Dewi Deelnemer, member in Dronten: not known there since the disk was lost" in demo.said
     lesson = {"title": "Wij zijn er weer", "body": "Met een andere sleutel.", "kind": "tip", "theme": "school"}
     demo.call("dronten", "/api/v1/lessons", lesson)
     wait_until(lambda: lesson["title"] in demo.page(demo.url("hub") + "/lessons"), "the new lesson, under the new key")
@@ -194,6 +199,12 @@ def test_a_disk_that_cannot_be_lost_is_named_and_nothing_is_made(start, tmp_path
     said = start(var, None, "--lose", "dronten").refuses()
     assert said == f"demo: {var / 'dronten'} holds nothing to lose; run make demo there first, without LOSE\n"
     assert not var.exists()
+
+
+@pytest.mark.parametrize("port", ["abc", "80 01", "8000.5", ""])
+def test_a_port_that_is_none_is_said_in_one_line(start, tmp_path, port):
+    said = start(tmp_path / "var", port).refuses()
+    assert said == f"demo: {port!r} is no port: write a number, as in make demo BASE_PORT=9000\n"
 
 
 def test_a_port_in_use_is_named(start, tmp_path):
