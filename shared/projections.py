@@ -6,26 +6,33 @@ leaves behind; because every entity event carries its whole state, rows are only
 and a batch becomes one statement per table. A handler that fails stalls that projection for that town, visibly, and never skips
 (I11). A type that is unknown here is kept, counted and passed over.
 
-Only a town's present **settled** epoch is folded, as far as it counts. When a new one settles, or the association revokes a key at
-a place that was folded already, the town's rows are dropped and folded anew in one transaction: to readers, the commit is the swap.
-`rebuild` does the same with everything.
+**What is shown of a town is its latest settled epoch whose beginning, up to where it settled, folds as a whole: as far as it counts
+and up to the first place that fails. If none does, it is the oldest of them, up to there.** Nothing else decides it, so `rebuild`
+comes to the same (I17). When another epoch is to be shown, or the association revokes a key at a place that was folded already, the
+town's rows are dropped and folded anew in one transaction: to readers, the commit is the swap. While a new epoch's beginning fails,
+the one before it goes on: better yesterday's picture than half of today's (I9).
 
-Tables: `projection` (what each was folded with), `projection_cursor` (per projection and town).
+What was erased is shown nowhere, however far a projection has come: the inbox says which subjects these are, and their rows go with
+the next `apply`.
+
+Tables: `projection` (what each was folded with), `projection_cursor` (per projection and town), `projection_stall` (per projection
+and epoch: which place fails).
 """
 
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, String, Table, Text, delete, func, select, tuple_, update
+from sqlalchemy import BigInteger, Column, String, Table, Text, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from shared.db import Base, upsert
+from shared.db import Base, insert_missing, upsert
 from shared.envelope import read_event, stored_entry
-from shared.events import Event, Redacted
-from shared.inbox import KOEPEL, inbox, inbox_cursor
+from shared.events import Event
+from shared.inbox import EVERYWHERE, erased, inbox, inbox_cursor
 from shared.observability import facts, failpoint
 from shared.pins import cut_off, epoch_order
 
@@ -37,7 +44,9 @@ projection_table = Table(
     Column("name", String(40), primary_key=True),
     Column("folded_with", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("erased", BigInteger, nullable=False, default=0, server_default="0"),
 )
+"""`erased`: of how many erasures the rows are gone; none is ever taken back."""
 projection_cursor = Table(
     "projection_cursor",
     Base.metadata,
@@ -45,10 +54,17 @@ projection_cursor = Table(
     Column("town", String(40), primary_key=True),
     Column("epoch", String(40), nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("stalled_at", BigInteger),
-    Column("reason", Text, nullable=False, default=""),
-    Index("ix_projection_cursor_stalled", "stalled_at"),
 )
+projection_stall = Table(
+    "projection_stall",
+    Base.metadata,
+    Column("projection", String(40), primary_key=True),
+    Column("town", String(40), primary_key=True),
+    Column("epoch", String(40), primary_key=True),
+    Column("stalled_at", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""The first place of an epoch that fails. It is not tried again until `retry_stalls`, or until something was erased."""
 
 
 class Rows:
@@ -118,13 +134,14 @@ class Projection:
             if "town" in table.columns and table not in map(_table, self.told_by_others):
                 session.execute(delete(table).where(table.columns["town"] == town))
 
-    def erase(self, session: Session, town: str, subject: str) -> None:
-        """Take out what was told about a subject by its town; by any town, when the association says so."""
+    def forget_erased(self, session: Session) -> None:
+        """Take out what was told about the subjects that are erased: by their town, or by any when the association says so."""
+        everywhere = select(erased.c.subject).where(erased.c.town == EVERYWHERE)
         for table in map(_table, self.tables):
-            key = table.primary_key.columns.keys()
-            if len(key) == 2 and key[0] == "town" and isinstance(table.columns[key[1]].type, String):  # not a day
-                whose = () if town == KOEPEL else (table.columns["town"] == town,)
-                session.execute(delete(table).where(table.columns[key[1]] == subject, *whose))
+            key = table.primary_key.columns.values()
+            if len(key) == 2 and key[0].name == "town" and isinstance(key[1].type, String):  # not a day
+                session.execute(delete(table).where(tuple_(*key).in_(select(erased.c.town, erased.c.subject))))
+                session.execute(delete(table).where(key[1].in_(everywhere)))
 
 
 def _table(model: Any) -> Table:
@@ -140,105 +157,152 @@ Read = tuple[int, Event | None, Exception | None]
 """A place in a log, and what happened there; None if that was erased or is unknown here; or why it cannot be read."""
 
 
-@dataclass
-class _Stand:
-    """Where a projection goes on in a town's log.
-
-    `swaps`: what it shows, up to the place `shown`, is of an older epoch or counts no longer, so it begins anew.
-    """
-
-    epoch: str
-    seq: int
-    stalled: bool
-    swaps: bool = False
-    shown: int = 0
-
-
 def apply(session: Session, projections: Sequence[Projection], limit: int = APPLY_MAX) -> int:
     """Fold the next stored entries into the projections, at most so many per log; returns how many entries were looked at.
 
     A projection that somebody is rebuilding is left alone until that is committed: its old cursors say nothing any more.
     """
     projections = _not_rebuilt_elsewhere(session, projections)
-    mine = projection_cursor.c.projection.in_([projection.name for projection in projections])
-    cursors = session.execute(select(projection_cursor).where(mine).with_for_update()) if projections else ()
-    held = {(row.projection, row.town): row for row in cursors}
-    looked = 0
-    rows = {projection.name: Rows() for projection in projections}
-    moved: dict[tuple[str, str], dict[str, Any]] = {}
-    for town, epoch, last, whole in _logs(session):
-        stands = [(projection, _stand(held.get((projection.name, town)), epoch, last)) for projection in projections]
-        here = [(projection, stand) for projection, stand in stands if not stand.stalled and (stand.seq < last or stand.swaps)]
-        if not here:
-            continue
-        many = max(limit, whole) if any(stand.swaps for _, stand in here) else limit
-        entries = _stored(session, town, epoch, min(stand.seq for _, stand in here), last, many)
-        looked += len(entries)
-        for projection, stand in here:
-            fresh = [entry for entry in entries if entry[0] > stand.seq]
-            if fresh or stand.swaps:
-                moved[projection.name, town] = _fold(session, projection, rows[projection.name], town, epoch, stand, fresh)
-    for gathered in rows.values():
-        gathered.save(session)
-    upsert(session, projection_cursor, list(moved.values()))
-    if moved:
-        names = {name for name, _ in moved}
-        session.execute(
-            update(projection_table).where(projection_table.c.name.in_(names)).values(version=projection_table.c.version + 1)
-        )
-    return looked
+    _forget_erased(session, projections)
+    work = _Round(session, projections, limit)
+    for epochs in _epochs(session):
+        work.bring_up_to_date(epochs)
+    work.save()
+    return work.looked
 
 
 def _not_rebuilt_elsewhere(session: Session, projections: Sequence[Projection]) -> list[Projection]:
-    """Those whose row in `projection` is nobody else's, locked; and those that have none yet.
+    """Those whose row in `projection` is nobody else's, locked; and those that have none yet, which get one.
 
     A statement of its own: on PostgreSQL the next one then sees the cursors as they are after the other's commit, never before.
     """
     name = projection_table.c.name
     mine = select(name).where(name.in_([projection.name for projection in projections])).order_by(name)
     known, free = set(session.scalars(mine)), set(session.scalars(mine.with_for_update(skip_locked=True)))
-    return [projection for projection in projections if projection.name in free or projection.name not in known]
+    new = [projection for projection in projections if projection.name not in known]
+    insert_missing(session, projection_table, [{"name": one.name, "folded_with": "", "version": 0} for one in new])
+    return [projection for projection in projections if projection.name in free or projection in new]
 
 
-def _logs(session: Session) -> list[tuple[str, str, int, int]]:
-    """For each town the epoch to fold, its last place that counts, and up to which place it is swapped in as a whole.
+def _forget_erased(session: Session, projections: Sequence[Projection]) -> None:
+    """Where more was erased than last time, take it out, and try again what stood still: it may have stood on that.
 
-    That is its latest settled epoch. One that the association cut off before it had settled counts for nothing.
+    The number is read before anything else: what is erased meanwhile is more than it, and comes next time.
+    """
+    known = session.scalar(select(func.count()).select_from(erased))
+    lagging = set(session.scalars(select(projection_table.c.name).where(projection_table.c.erased != known)))
+    for projection in projections:
+        if projection.name in lagging:
+            projection.forget_erased(session)
+            retry_stalls(session, [projection.name])
+            here = projection_table.c.name == projection.name
+            session.execute(update(projection_table).where(here).values(erased=known, version=projection_table.c.version + 1))
+
+
+def _epochs(session: Session) -> Iterable[list[Any]]:
+    """For each town its settled epochs, the latest first.
+
+    One that the association cut off before it had settled counts for nothing; if there is no other, nothing of it is shown.
     """
     query = (
         select(*epoch_order.c, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq, cut_off.c.last.label("counts_to"))
         .join(inbox_cursor, inbox_cursor.c.town == epoch_order.c.town)
         .outerjoin(cut_off, (cut_off.c.town == epoch_order.c.town) & (cut_off.c.epoch == epoch_order.c.epoch))
         .where(epoch_order.c.settled.is_not(None))
-        .order_by(epoch_order.c.number, epoch_order.c.epoch)
+        .order_by(epoch_order.c.town, epoch_order.c.number.desc(), epoch_order.c.epoch.desc())
     )
-    present: dict[str, Any] = {}
-    for row in session.execute(query):
-        if row.counts_to is None or row.settled <= row.counts_to or row.town not in present:
-            present[row.town] = row
-    logs = []
-    for town, row in present.items():
-        last = row.seq
-        if row.open != row.epoch:  # a newer epoch is arriving, and not settled yet
-            place = inbox.c.town == town, inbox.c.epoch == row.epoch
-            last = session.scalar(select(func.max(inbox.c.seq)).where(*place)) or 0
-        if row.counts_to is None:
-            logs.append((town, row.epoch, last, row.settled))
-        else:
-            last = min(last, row.counts_to) if row.settled <= row.counts_to else 0
-            logs.append((town, row.epoch, last, last))
-    return logs
+    for _, of_town in groupby(session.execute(query).all(), key=lambda row: row.town):
+        epochs = list(of_town)
+        yield [row for row in epochs if row.counts_to is None or row.settled <= row.counts_to] or epochs[-1:]
 
 
-def _stand(row: Any, epoch: str, last: int) -> _Stand:
-    if row is None:
-        return _Stand(epoch, 0, stalled=False)
-    stalled = row.stalled_at is not None
-    if row.epoch != epoch:
-        return _Stand(row.epoch, 0, stalled, swaps=True, shown=row.seq)
-    if row.seq > last or (stalled and row.stalled_at > last):
-        return _Stand(epoch, 0, stalled and row.stalled_at <= last, swaps=True, shown=row.seq)
-    return _Stand(epoch, row.seq, stalled)
+def _last(session: Session, run: Any) -> int:
+    """The last place of an epoch that is held and counts."""
+    if run.counts_to is not None and run.counts_to < run.settled:
+        return 0
+    if run.open == run.epoch:
+        last = int(run.seq)
+    else:  # a newer epoch is arriving, or was shown before
+        last = session.scalar(select(func.max(inbox.c.seq)).where(inbox.c.town == run.town, inbox.c.epoch == run.epoch)) or 0
+    return last if run.counts_to is None else min(last, int(run.counts_to))
+
+
+class _Round:
+    """One transaction's folding: how far each projection has come, what is known to fail, and the rows that are to be written."""
+
+    def __init__(self, session: Session, projections: Sequence[Projection], limit: int) -> None:
+        self.session, self.projections, self.limit, self.looked = session, projections, limit, 0
+        names = [projection.name for projection in projections]
+        held, failing = (
+            session.execute(select(table).where(table.c.projection.in_(names)).with_for_update()).all() if names else []
+            for table in (projection_cursor, projection_stall)
+        )
+        self.cursors = {(row.projection, row.town): row for row in held}
+        self.stalls = {(row.projection, row.town, row.epoch): dict(row._mapping) for row in failing}  # noqa: SLF001  # SQLAlchemy's public name
+        self.standing: dict[tuple[str, str, str], dict[str, Any]] = {}
+        """The stalls that still matter, the new ones among them."""
+        self.rows = {name: Rows() for name in names}
+        self.moved: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def bring_up_to_date(self, epochs: Sequence[Any]) -> None:
+        """Go on with what is shown of a town, whose epochs these are: an older one where the beginning of each later one fails."""
+        left = self.projections
+        for run in epochs:
+            left = self._show(run, left, whole=run.settled if run is not epochs[-1] else 0)
+            if not left:
+                break
+
+    def _show(self, run: Any, projections: Sequence[Projection], whole: int) -> list[Projection]:
+        """Show this epoch in these projections, and go on with it; those in which it fails up to the place `whole`."""
+        last, many = _last(self.session, run), self.limit
+        failing: list[Projection] = []
+        behind: list[tuple[Projection, int | None]] = []  # with the place that is folded already; None if it begins anew
+        for projection in projections:
+            place = (projection.name, run.town, run.epoch)
+            shown, stall = self.cursors.get(place[:2]), self.stalls.get(place)
+            done = shown.seq if shown is not None and shown.epoch == run.epoch and shown.seq <= last else None
+            if stall is not None and stall["stalled_at"] <= (whole if done is None else last):
+                self.standing[place] = stall
+                if stall["stalled_at"] <= whole:
+                    failing.append(projection)
+            elif done is None or done < last:
+                behind.append((projection, done))
+                if done is None:  # what is shown changes in one go
+                    many = max(many, whole if shown is None else last)
+        if behind:
+            entries = _stored(self.session, run.town, run.epoch, min(done or 0 for _, done in behind), last, many)
+            self.looked += len(entries)
+            failing += [projection for projection, done in behind if not self._go_on(projection, run, done, entries, whole)]
+        return failing
+
+    def _go_on(self, projection: Projection, run: Any, done: int | None, entries: Sequence[Read], whole: int) -> bool:
+        """Fold what comes after the place `done` and let it be shown, unless this fails up to the place `whole`; whether it is."""
+        fresh = [entry for entry in entries if entry[0] > (done or 0)]
+        effects, reached, stall = _fold(projection, run.town, fresh)
+        whose = {"projection": projection.name, "town": run.town, "epoch": run.epoch}
+        if stall is not None:
+            self.standing[projection.name, run.town, run.epoch] = whose | stall
+            if stall["stalled_at"] <= whole:
+                return False
+        if done is None:
+            projection.drop_town(self.session, run.town)
+        self.rows[projection.name].take(effects)
+        if done is None or reached:
+            self.moved[projection.name, run.town] = whose | {"seq": reached}
+        return True
+
+    def save(self) -> None:
+        """Write it all."""
+        for gathered in self.rows.values():
+            gathered.save(self.session)
+        upsert(self.session, projection_cursor, list(self.moved.values()))
+        gone = self.stalls.keys() - self.standing.keys()
+        if gone:
+            self.session.execute(delete(projection_stall).where(tuple_(*projection_stall.primary_key.columns).in_(sorted(gone))))
+        upsert(self.session, projection_stall, [row for place, row in self.standing.items() if row is not self.stalls.get(place)])
+        if self.moved:
+            here = projection_table.c.name.in_({name for name, _ in self.moved})
+            self.session.execute(update(projection_table).where(here).values(version=projection_table.c.version + 1))
 
 
 def _stored(session: Session, town: str, epoch: str, after: int, last: int, limit: int) -> list[Read]:
@@ -257,16 +321,9 @@ def _stored(session: Session, town: str, epoch: str, after: int, last: int, limi
     return read
 
 
-def _fold(
-    session: Session, projection: Projection, rows: Rows, town: str, epoch: str, stand: _Stand, fresh: Sequence[Read]
-) -> dict[str, Any]:
-    """Hand the events to their handlers in order; the cursor that results, stalled before the first that failed.
-
-    A swap to a new epoch that stalls leaves the old rows in place: better yesterday's picture than half of today's (I9). What was
-    cut off goes in any case.
-    """
-    effects, seq, stalled = Rows(), stand.seq, None
-    cursor = {"projection": projection.name, "town": town, "epoch": epoch, "stalled_at": None, "reason": ""}
+def _fold(projection: Projection, town: str, fresh: Sequence[Read]) -> tuple[Rows, int, dict[str, Any] | None]:
+    """Hand the events to their handlers in order: what they leave, the last place that was folded, and where and why it fails."""
+    effects, reached = Rows(), 0
     for place, happened, unreadable in fresh:
         try:
             if unreadable is not None:
@@ -278,17 +335,9 @@ def _fold(
                 effects.take(effect)
         except Exception as error:
             log.exception("projection.stalled", extra=facts(projection=projection.name, town=town, seq=place))
-            stalled = {"stalled_at": place, "reason": f"{type(error).__name__}: {error}"[:500]}
-            break
-        if isinstance(happened, Redacted):
-            projection.erase(session, town, happened.redacts)
-        seq = place
-    if stalled is not None and stand.swaps and stand.epoch != epoch:
-        return cursor | stalled | {"epoch": stand.epoch, "seq": stand.shown}
-    if stand.swaps:
-        projection.drop_town(session, town)
-    rows.take(effects)
-    return cursor | {"seq": seq} | (stalled or {})
+            return effects, reached, {"stalled_at": place, "reason": f"{type(error).__name__}: {error}"[:500]}
+        reached = place
+    return effects, reached, None
 
 
 # ---- Rebuild ---------------------------------------------------------------------------------------------------------------
@@ -302,7 +351,8 @@ def rebuild(session: Session, projections: Sequence[Projection], progress: Calla
     names = [projection.name for projection in projections]
     mine = projection_table.c.name.in_(names)
     session.execute(select(projection_table.c.name).where(mine).order_by(projection_table.c.name).with_for_update())
-    session.execute(delete(projection_cursor).where(projection_cursor.c.projection.in_(names)))
+    for place in (projection_cursor, projection_stall):
+        session.execute(delete(place).where(place.c.projection.in_(names)))
     for projection in projections:
         for model in projection.tables:
             session.execute(delete(_table(model)))
@@ -317,11 +367,11 @@ def rebuild(session: Session, projections: Sequence[Projection], progress: Calla
 
 
 def foldable(session: Session) -> int:
-    """How many entries a rebuild looks at."""
+    """How many entries a rebuild looks at, when no epoch's beginning fails."""
     count = select(func.count()).select_from(inbox)
     return sum(
-        session.scalar(count.where(inbox.c.town == town, inbox.c.epoch == epoch, inbox.c.seq <= last)) or 0
-        for town, epoch, last, _ in _logs(session)
+        session.scalar(count.where(inbox.c.town == run.town, inbox.c.epoch == run.epoch, inbox.c.seq <= _last(session, run))) or 0
+        for run, *_ in _epochs(session)
     )
 
 
@@ -341,20 +391,23 @@ def version(session: Session) -> int:
 
 
 def stalls(session: Session) -> Sequence[Any]:
-    """Where a projection stands still: projection, town, seq, reason."""
-    query = select(projection_cursor).where(projection_cursor.c.stalled_at.is_not(None))
-    return session.execute(query.order_by(projection_cursor.c.town, projection_cursor.c.projection)).all()
+    """Where a projection stands still for a town: projection, town, epoch, stalled_at, reason.
+
+    Of several epochs the latest: when that goes on, those before it are not shown any more.
+    """
+    here = (epoch_order.c.town == projection_stall.c.town) & (epoch_order.c.epoch == projection_stall.c.epoch)
+    query = select(projection_stall).join(epoch_order, here).order_by(epoch_order.c.number, epoch_order.c.epoch)
+    latest = {(row.town, row.projection): row for row in session.execute(query)}
+    return [latest[place] for place in sorted(latest)]
 
 
 def retry_stalls(session: Session, projection_names: Iterable[str], town: str | None = None) -> int:
-    """Let these projections try again where they stand still, for all towns or one; returns how many logs.
+    """Let these projections try again where they stand still, for all towns or one; returns how many places that were.
 
     The next `apply` goes on before what failed.
 
     For when the handler was mended: at a worker's start, and by an operator's hand. What still fails stalls again.
     """
-    stalled = projection_cursor.c.projection.in_(list(projection_names)) & projection_cursor.c.stalled_at.is_not(None)
-    if town is not None:
-        stalled &= projection_cursor.c.town == town
-    freed = session.execute(update(projection_cursor).where(stalled).values(stalled_at=None, reason=""))
-    return int(freed.rowcount)  # type: ignore[attr-defined]  # an update gives a cursor result
+    whose = () if town is None else (projection_stall.c.town == town,)
+    freed = session.execute(delete(projection_stall).where(projection_stall.c.projection.in_(list(projection_names)), *whose))
+    return int(freed.rowcount)  # type: ignore[attr-defined]  # a delete gives a cursor result

@@ -150,10 +150,9 @@ MUTANTS = [
         "shared/projections.py",
         (
             ("        .where(epoch_order.c.settled.is_not(None))\n", ""),
-            (
-                "            logs.append((town, row.epoch, last, row.settled))\n",
-                "            logs.append((town, row.epoch, last, row.settled or 0))\n",
-            ),
+            ("row.settled <= row.counts_to]", "(row.settled or 0) <= row.counts_to]"),
+            ("run.counts_to < run.settled", "run.counts_to < (run.settled or 0)"),
+            ("whole=run.settled if", "whole=(run.settled or 0) if"),
         ),
         RESTORED,
     ),
@@ -233,7 +232,7 @@ MUTANTS = [
         "shared/projections.py",
         (
             (
-                'stalled = {"stalled_at": place, "reason": f"{type(error).__name__}: {error}"[:500]}\n            break\n',
+                'return effects, reached, {"stalled_at": place, "reason": f"{type(error).__name__}: {error}"[:500]}\n',
                 "pass\n",
             ),
         ),
@@ -277,7 +276,7 @@ MUTANTS = [
     Mutant(
         "what a thief told stays to be seen when the key is revoked",
         "shared/projections.py",
-        (("        if row.counts_to is None:\n", "        if True:\n"),),
+        (("    return last if run.counts_to is None else", "    return last if True else"),),
         ("tests/hub/test_parting.py|-k|sqlite and thief",),
     ),
     Mutant(

@@ -18,7 +18,7 @@ from shared.pins import pin_key
 KERNEL = [
     *(eventlog.log, eventlog.payload, eventlog.head, relay.relay, inbox.inbox, inbox.inbox_cursor, inbox.erased),
     *(pins.pin, pins.epoch_order, pins.cut_off, quarantine.quarantine, quarantine.quarantine_count),
-    *(projections.projection_table, projections.projection_cursor),
+    *(projections.projection_table, projections.projection_cursor, projections.projection_stall),
 ]
 """Named, because other tests of a run may have brought the tables of a service."""
 WIRE = Path(__file__).parents[1] / "wire"
