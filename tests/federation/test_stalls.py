@@ -21,7 +21,7 @@ from shared.inbox import KOEPEL, accept_messages, erased
 from shared.keys import KeyPair
 from shared.pins import replace_keys
 from shared.projections import Projection, Rows, apply, projection_cursor, projection_stall, rebuild, retry_stalls, stalls
-from tests.federation.copies import image, put_image
+from tests.federation.mortal import image, put_image
 from tests.shared.worlds import NOON, key_of, lesson, open_hub
 
 ALMERE, BREDA = "almere", "breda"
