@@ -12,7 +12,7 @@ need() { # package, then paths or commands of which one must exist
   done
   missing+=("$package")
 }
-if [ $# -eq 0 ]; then set -- postgresql rabbitmq-server chromium nginx curl; fi
+if [ $# -eq 0 ]; then set -- postgresql rabbitmq-server chromium nginx curl systemd; fi
 for wanted in "$@"; do
   case $wanted in
     postgresql) need postgresql '/usr/lib/postgresql/*/bin/initdb' ;;
@@ -20,6 +20,7 @@ for wanted in "$@"; do
     chromium) need chromium chromium ;;
     nginx) need nginx nginx /usr/sbin/nginx ;;
     curl) need curl curl ;;
+    systemd) need systemd systemd-analyze ;;
     shellcheck) need shellcheck shellcheck ;;
     *) echo "deploy/test_needs.sh does not know $wanted" >&2; exit 2 ;;
   esac

@@ -15,6 +15,7 @@ hub test-mail mail@…              try the mail settings
 hub broker definitions            what RabbitMQ must have, as a file to import
 hub broker users                  make every town's user on RabbitMQ again, when it was set up anew
 hub rebuild                       fold the national log into the read models again
+hub backup /safe/folder           a backup of the database, also while everything runs
 hub settings                      every setting, with its meaning
 
 Settings are read from the environment: TUINKOEPEL_HUB_STATE is the one that must be set. What cannot be done is said in one line,
@@ -24,6 +25,7 @@ with an exit code that is not 0.
 import json
 import secrets
 import sys
+from pathlib import Path
 
 import click
 
@@ -33,6 +35,7 @@ from services.hub.towns.joining import add_town, found_association, readmit_town
 from services.hub.towns.parting import revoke_keys
 from services.hub.towns.people import AssociationMember, find_by_email
 from shared import login
+from shared.backup import back_up
 from shared.projections import foldable, rebuild
 from shared.refusals import Refusal
 from shared.serving import (
@@ -50,6 +53,8 @@ from shared.serving import (
 from shared.settings import settings_table
 
 settled = handed(load_settings)
+BESIDE = ("erasures", "reach.json", "keys.json")
+"""Files of the state folder that stay with a backup, each the latest there is: what the database must not forget."""
 
 
 @click.group(help=__doc__)
@@ -260,6 +265,15 @@ def broker_users(settings: Settings) -> None:
         raise click.ClickException(f"{PREFIX}_BROKER_API is not set")
     with database.transaction() as session:
         forget_users(session)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--keep", type=click.IntRange(1), default=14, show_default=True, help="So many of the latest stay there.")
+@settled
+def backup(settings: Settings, folder: Path, keep: int) -> None:
+    """Back up the database into this folder, also while everything runs, with the files that have to stay beside it."""
+    click.echo(back_up(settings.database_url, "hub", settings.state, BESIDE, folder, keep, utc_now()))
 
 
 @cli.command("settings")

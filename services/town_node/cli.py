@@ -13,6 +13,7 @@ town-node token mail@…                        an API token
 town-node test-mail mail@…                    try the mail settings
 town-node import members list.xlsx            look what a file would do, and do it
 town-node export members list.csv             everything of a kind, which can be imported again
+town-node backup /safe/folder                 a backup of the database, also while everything runs
 town-node settings                            every setting, with its meaning
 
 Settings are read from the environment: TUINKOEPEL_NODE_STATE is the one that must be set. What cannot be done is said in one line,
@@ -20,6 +21,7 @@ with an exit code that is not 0.
 """  # noqa: D301  # \b is click's: leave these lines as they are
 
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 import click
@@ -30,6 +32,7 @@ from services.town_node.circle.membership import erasures, join_association, ope
 from services.town_node.circle.model import Member
 from services.town_node.config import HERE, PREFIX, Settings, load_settings, utc_now, web_secret
 from shared import login
+from shared.backup import back_up
 from shared.db import Database
 from shared.language import HERE as LOCAL
 from shared.refusals import Refusal
@@ -48,6 +51,8 @@ from shared.serving import (
 from shared.settings import settings_table
 
 settled = handed(load_settings)
+BESIDE = ("erasures", "confirmed.json")
+"""Files of the state folder that stay with a backup, each the latest there is: what the database must not forget."""
 
 
 @click.group(help=__doc__)
@@ -200,6 +205,15 @@ def token(settings: Settings, email: str, name: str) -> None:
     who = _somebody(settings, email)
     with open_node(settings).transaction() as session:
         click.echo(login.make_api_token(session, who.code, name, utc_now()))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--keep", type=click.IntRange(1), default=14, show_default=True, help="So many of the latest stay there.")
+@settled
+def backup(settings: Settings, folder: Path, keep: int) -> None:
+    """Back up the database into this folder, also while everything runs, with the files that have to stay beside it."""
+    click.echo(back_up(settings.database_url, "node", settings.state, BESIDE, folder, keep, utc_now()))
 
 
 @cli.command("settings")
