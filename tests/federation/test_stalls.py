@@ -165,10 +165,15 @@ class Hub:
                 left.pop(happened.lesson, None)
         return last, left
 
+    def counting(self, slug: str) -> list[Epoch]:
+        """The town's settled epochs that count, the oldest first."""
+        settled = [epoch for epoch in self.towns[slug].epochs if epoch.settled is not None]
+        return [epoch for epoch in settled if epoch.counts_to is None or epoch.settled <= epoch.counts_to]
+
     def must_show(self, view: View, slug: str) -> tuple[str, int, dict[str, str]] | None:
         """The epoch, the place and the rows that the rule asks for; None while the town has not settled."""
         settled = [epoch for epoch in self.towns[slug].epochs if epoch.settled is not None]
-        counting = [epoch for epoch in settled if epoch.counts_to is None or epoch.settled <= epoch.counts_to]
+        counting = self.counting(slug)
         for epoch in reversed(counting):
             reached, left = self.folds(view, slug, epoch, epoch.last)
             if reached >= epoch.settled or epoch is counting[0]:
@@ -200,9 +205,12 @@ def whole_state(database: Database) -> dict:
 
 slugs = st.sampled_from([ALMERE, BREDA])
 codes = st.sampled_from(CODES)
-titles = st.sampled_from(["good", "good", "good", "bad for the map", "bad for the list", "bad for the map and the list"])
+titles = st.sampled_from(["good", "good", "good", "bad for the map", "bad for the list", "bad for the map and the list", None])
+told = st.lists(st.tuples(codes, titles), min_size=1, max_size=4)
+"""Lessons that are shared; without a title, withdrawn."""
 views = st.sampled_from(VIEWS)
-dies = st.sampled_from([False, False, True])
+rounds = st.sampled_from([[], [], [1], [2], [1, 3], [4, 4, 4]])
+"""How often the hub folds then, and how much at most."""
 
 
 class Stalls(RuleBasedStateMachine):
@@ -212,42 +220,50 @@ class Stalls(RuleBasedStateMachine):
         super().__init__()
         self.hub, self.count = Hub(), 0
 
-    def town(self, slug: str) -> Speaker:
-        return self.hub.towns[slug]
+    def tell(self, town: Speaker, lessons: list[tuple[str, str | None]]) -> None:
+        for code, title in lessons:
+            self.count += 1
+            town.say(LessonWithdrawn(lesson=code) if title is None else lesson(f"{title} {self.count}", code=code))
 
-    @rule(slug=slugs, code=codes, title=titles)
-    def a_town_shares(self, slug, code, title):
-        self.count += 1
-        self.town(slug).say(lesson(f"{title} {self.count}", code=code))
+    def fold(self, rounds: list[int], *, dies: bool = False) -> None:
+        for limit in rounds:
+            try:
+                with self.hub.database.transaction() as session:
+                    apply(session, PROJECTIONS, limit)
+                    if dies:
+                        raise Crash
+            except Crash:
+                pass
 
-    @rule(slug=slugs, code=codes)
-    def a_town_withdraws(self, slug, code):
-        self.town(slug).say(LessonWithdrawn(lesson=code))
+    @rule(slug=slugs, lessons=told, rounds=rounds)
+    def a_town_tells(self, slug, lessons, rounds):
+        self.tell(self.hub.towns[slug], lessons)
+        self.fold(rounds)
 
-    @rule(slug=slugs)
-    def a_town_begins_anew_or_settles(self, slug):
-        town = self.town(slug)
-        if town.epochs[-1].settled is None:
-            town.settle()
-        else:
+    @rule(slug=slugs, lessons=told, settles=st.sampled_from([True, True, False]), rounds=rounds)
+    def a_town_begins_anew(self, slug, lessons, settles, rounds):
+        town = self.hub.towns[slug]
+        if town.epochs[-1].settled is not None:
             town.begin()
+        self.tell(town, lessons)
+        if settles:
+            town.settle()
+        self.fold(rounds)
 
-    @rule(slug=slugs, code=codes)
-    def a_town_erases(self, slug, code):
-        self.town(slug).say(Redacted(redacts=code))
+    @rule(who=st.sampled_from([ALMERE, BREDA, KOEPEL]), code=codes)
+    def something_is_erased(self, who, code):
+        self.hub.towns.get(who, self.hub.association).say(Redacted(redacts=code))
 
-    @rule(code=codes)
-    def the_association_erases(self, code):
-        self.hub.association.say(Redacted(redacts=code))
+    @rule(slug=slugs, back=st.integers(0, 4), rounds=rounds)
+    def the_association_cuts_a_town_off(self, slug, back, rounds):
+        town = self.hub.towns[slug]
+        town.is_cut_off(max(0, len(town.epochs[-1].said) - back))
+        self.fold(rounds)
 
-    @rule(slug=slugs, data=st.data())
-    def the_association_cuts_a_town_off(self, slug, data):
-        town = self.town(slug)
-        town.is_cut_off(data.draw(st.integers(0, len(town.epochs[-1].said))))
-
-    @rule(view=views)
-    def a_view_is_mended(self, view):
+    @rule(view=views, rounds=rounds)
+    def a_view_is_mended(self, view, rounds):
         self.hub.mend(view)
+        self.fold(rounds)
 
     @rule(view=views)
     def a_release_comes_in_which_it_fails(self, view):
@@ -255,15 +271,16 @@ class Stalls(RuleBasedStateMachine):
         with self.hub.database.transaction() as session:
             rebuild(session, [view.projection])
 
-    @rule(some=st.sampled_from([PROJECTIONS, PROJECTIONS, PROJECTIONS[:1]]), limit=st.integers(1, 4), dies=dies)
-    def the_hub_folds(self, some, limit, dies):
-        try:
+    @rule(some=st.sampled_from([*([projection] for projection in PROJECTIONS), PROJECTIONS]))
+    def some_views_are_folded_to_the_end(self, some):
+        while True:
             with self.hub.database.transaction() as session:
-                apply(session, some, limit)
-                if dies:
-                    raise Crash
-        except Crash:
-            pass
+                if not apply(session, some):
+                    break
+
+    @rule(rounds=rounds)
+    def the_hub_dies_while_it_folds(self, rounds):
+        self.fold(rounds, dies=True)
 
     @invariant()
     def a_rebuild_shows_what_the_live_one_shows(self):
@@ -281,13 +298,27 @@ class Stalls(RuleBasedStateMachine):
                 must = self.hub.must_show(view, slug)
                 assert (cursors, shown) == (([must[:2]], set(must[2].items())) if must else ([], set()))
 
+    @invariant()
+    def what_is_shown_meanwhile_is_what_was_folded_and_never_half_of_a_new_epoch(self):
+        with self.hub.database.reading() as session:
+            cursors = session.execute(select(projection_cursor).where(projection_cursor.c.town != KOEPEL)).all()
+        for row in cursors:
+            (epoch,) = (epoch for epoch in self.hub.towns[row.town].epochs if epoch.name == row.epoch)
+            counting = self.hub.counting(row.town)
+            assert row.seq >= epoch.settled or epoch is counting[0] or epoch not in counting
+            (view,) = (view for view in VIEWS if view.name == row.projection)
+            reached, left = self.hub.folds(view, row.town, epoch, row.seq)
+            gone = self.hub.gone(row.town)  # with the next round
+            shown = {code: title for code, title in self.hub.shown(view, row.town).items() if code not in gone}
+            assert (reached, shown) == (row.seq, left)
+
     def teardown(self):
         self.hub.close()
 
 
 Stalls.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=30,
+    max_examples=30,
+    stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
@@ -349,14 +380,46 @@ def test_what_fails_in_an_old_epoch_does_not_hold_the_new_one(hub, almere):
 
 
 def test_what_fails_in_a_new_epoch_does_not_hold_the_old_one_when_the_association_cuts_the_new_one_off(hub, almere):
+    hub.fold()
+    almere.say(lesson("Nog van vroeger", code="lesson-2"), lesson("En nog", code="lesson-3"))
     almere.begin()
     almere.say(lesson("bad for the map", code="lesson-2"))
     almere.settle()
     hub.fold()
-    assert hub.shown(MAP, ALMERE) == {"lesson-1": "Eerste"}
+    assert standing_still(hub) == [("map", ALMERE, almere.epochs[1].name, 2)]
     almere.is_cut_off(1)
     hub.fold()
-    assert hub.shown(MAP, ALMERE) == hub.shown(LIST, ALMERE) == {"lesson-1": "Eerste"}
+    assert hub.shown(MAP, ALMERE) == {"lesson-1": "Eerste", "lesson-2": "Nog van vroeger", "lesson-3": "En nog"}
+    assert standing_still(hub) == []
+
+
+def test_a_place_that_fails_and_counts_no_longer_holds_nothing(hub, almere):
+    almere.say(lesson("bad for the map", code="lesson-2"))
+    hub.fold()
+    assert standing_still(hub) == [("map", ALMERE, almere.epochs[0].name, 2)]
+    almere.is_cut_off(1)
+    hub.fold()
+    assert standing_still(hub) == []
+
+
+def test_an_old_epoch_goes_on_in_its_own_time_while_the_new_one_stalls(hub, almere):
+    almere.say(lesson("Tweede", code="lesson-2"), lesson("Derde", code="lesson-3"))
+    almere.begin()
+    almere.say(lesson("bad for the map"))
+    almere.settle()
+    seen = []
+    for _ in range(3):
+        with hub.database.transaction() as session:
+            apply(session, [MAP.projection], limit=1)
+        seen.append(sorted(hub.shown(MAP, ALMERE).values()))
+    assert seen == [["Eerste", "Tweede"], ["Derde", "Eerste", "Tweede"], ["Derde", "Eerste", "Tweede"]]
+
+
+def test_a_rebuild_tries_again_what_stood_still(hub, almere):
+    almere.say(lesson("bad for the map", code="lesson-2"))
+    hub.fold()
+    MAP.is_broken = False
+    assert rebuilt(hub) == {"lesson-1": "Eerste", "lesson-2": "bad for the map"}
     assert standing_still(hub) == []
 
 
