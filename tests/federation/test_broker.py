@@ -5,9 +5,11 @@ Every part is a real process; the towns speak to the broker by TLS, as their own
 
 import re
 import shlex
+import threading
 from collections import Counter
 from contextlib import contextmanager
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -305,6 +307,98 @@ def test_a_broker_that_is_away_makes_no_town_wait_for_its_answer(broker, worlds)
     world.hub.environment["TUINKOEPEL_HUB_BROKER_API"] = broker.api
     world.hub.start("worker")
     world.settle()
+
+
+class HalfAManagement(BaseHTTPRequestHandler):
+    """A management that takes users away, and breaks whenever it is to make one."""
+
+    def do_DELETE(self):
+        given = {"Authorization": self.headers["Authorization"]}
+        answer = urllib3.request("DELETE", self.server.whole + self.path, headers=given, timeout=10, retries=False)
+        self.send_response(answer.status)
+        self.end_headers()
+
+    def do_PUT(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(500)
+        self.end_headers()
+        self.wfile.write(b"no quorum")
+
+    def log_message(self, *_said):
+        pass
+
+
+@pytest.fixture
+def half(broker):
+    """Its address, with the name and the password in it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HalfAManagement)
+    server.whole = f"http://127.0.0.1:{urlsplit(broker.api).port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://keeper:secret@127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def comes_in_anew(world) -> str:
+    """Almere shows a code to join anew, with another key; the bus address that it is told at once."""
+    with world.hub.database.transaction() as session:
+        code = readmit_town(session, "almere", utc_now())
+    return _call_hub(world.hub.url, code, KeyPair.of(b"n" * 32))["bus"]
+
+
+def test_a_password_that_is_changed_while_the_management_is_away_or_breaks_is_changed_when_it_is_back(broker, worlds, half):
+    """Away: the old password works on. Half made: nobody publishes, rather than somebody too much. Back: the new one only."""
+    world = worlds("almere", BROKER_API=broker.api)
+    world.start(kinds=())
+    hub, old = world.hub, address_of(world.towns["almere"])
+    wait_until(lambda: may_publish(old, "almere"), "the first user")
+    wait_until(lambda: "broker.made" in hub.said("worker"), "the note that it is there")
+
+    def goes_on_with(api: str) -> None:
+        hub.stop("worker")
+        hub.environment["TUINKOEPEL_HUB_BROKER_API"] = api
+        hub.start("worker")
+
+    goes_on_with(f"http://keeper:secret@127.0.0.1:{free_port()}")
+    told = comes_in_anew(world)
+    assert told != old
+    wait_until(lambda: "broker.away" in hub.said("worker"), "a line for the operator")
+    assert (may_publish(old, "almere"), may_publish(told, "almere")) == (True, False)
+
+    goes_on_with(half)
+    wait_until(lambda: "no quorum" in hub.said("worker"), "what the management answered")
+    assert (may_publish(old, "almere"), may_publish(told, "almere")) == (False, False)
+    assert "secret" not in hub.said("worker")
+
+    goes_on_with(broker.api)
+    wait_until(lambda: may_publish(told, "almere"), "the password that the town was told while there was trouble")
+    assert not may_publish(old, "almere")
+    assert broker.users() == {"almere"}
+
+
+def test_a_password_that_is_changed_by_definitions_counts_once_the_former_user_is_gone(broker, worlds):
+    """As the runbook says of a town that lost its key: without the management, by hand."""
+    world = worlds("almere")
+    world.start(kinds=())
+    old, file = address_of(world.towns["almere"]), broker.certificate.parent / "definitions.json"
+
+    def take_over() -> None:
+        file.write_text(world.hub.command("broker", "definitions").stdout)
+        broker.server.rabbitmqctl("import_definitions", str(file))
+
+    take_over()
+    line = Publisher(old, "almere")
+    assert can_publish(line)
+    told = comes_in_anew(world)
+    assert (may_publish(old, "almere"), may_publish(told, "almere")) == (True, False)
+    (remove,) = re.findall(r"first `rabbitmqctl (delete_user almere)`", RUNBOOK)
+    broker.server.rabbitmqctl(*remove.split())
+    wait_until(lambda: not can_publish(line), "the end of the connection that the old node held")
+    line.close()
+    take_over()
+    assert (may_publish(old, "almere"), may_publish(told, "almere")) == (False, True)
 
 
 def test_a_fresh_broker_is_filled_by_definitions_and_everything_works_with_it(broker, worlds):
