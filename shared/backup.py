@@ -10,9 +10,11 @@ who gets hold of the backup must not be able to speak for the town.
 """
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -76,15 +78,19 @@ def _copy_sqlite(database: URL, fresh: Path) -> None:
 
 
 def _dump_postgresql(database: URL, fresh: Path) -> None:
-    address = database.set(drivername="postgresql", password=None).render_as_string()
-    # Not among the arguments, which everybody on the machine can read.
-    password = {"PGPASSWORD": str(database.password)} if database.password else {}
-    command = ["pg_dump", "--format=custom", "--no-owner", f"--file={fresh}", f"--dbname={address}"]
-    try:
-        done = subprocess.run(command, env=os.environ | password, capture_output=True, text=True, check=False)  # noqa: S603  # our own words
-    except FileNotFoundError:
-        message = "no backup was made: pg_dump is not installed (package postgresql-client)"
-        raise NotBackedUp(message) from None
+    named = {part: getattr(database, part) for part in ("username", "host", "port", "database", "query")}
+    address = URL.create("postgresql", **named)
+    with tempfile.NamedTemporaryFile("w", prefix="tuinkoepel-") as file:  # not an argument: everybody on the machine reads those
+        if database.password:
+            file.write("*:*:*:*:" + re.sub(r"([\\:])", r"\\\1", str(database.password)) + "\n")
+            file.flush()
+            address = address.update_query_dict({"passfile": file.name})
+        command = ["pg_dump", "--format=custom", "--no-owner", f"--file={fresh}", f"--dbname={address.render_as_string()}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own words
+        except FileNotFoundError:
+            message = "no backup was made: pg_dump is not installed (package postgresql-client)"
+            raise NotBackedUp(message) from None
     if done.returncode:
         message = f"no backup was made: {' '.join(done.stderr.split())}"
         raise NotBackedUp(message)

@@ -1,5 +1,6 @@
 """`hub backup` and `town-node backup`, run as an operator runs them; and a backup put back by the words of the runbook."""
 
+import os
 import re
 import shlex
 import shutil
@@ -89,6 +90,22 @@ def test_a_hub_on_postgresql_is_put_back_from_its_dump(postgres, tmp_path):
     run(line.replace("--role=koepel", f"--role={address.username}"), **places)
     assert hub.does("town", "code", "almere", DATABASE=after)
     assert hub.refuses("town", "code", "breda", DATABASE=after)
+
+
+def test_the_password_of_the_database_is_told_to_pg_dump_and_to_nobody_else(tmp_path, monkeypatch):
+    """A pg_dump that writes down what it was called with: the tests' own PostgreSQL asks for no password."""
+    fake, told = tmp_path / "bin" / "pg_dump", tmp_path / "told"
+    fake.parent.mkdir()
+    fake.write_text(f"""#!/bin/sh
+        echo "$@" >{told}
+        cat "$(echo "$@" | sed 's/.*passfile=//; s/%2F/\\//g')" >>{told}
+    """)
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    Console("hub", tmp_path).does("backup", str(tmp_path / "safe"), DATABASE="postgresql://koepel:se%3Acr%5Cet@db.example/koepel")
+    words, passfile = told.read_text().splitlines()
+    assert " --dbname=postgresql://koepel@db.example/koepel?passfile=" in words
+    assert passfile == r"*:*:*:*:se\:cr\\et"
 
 
 def test_only_the_latest_are_kept_and_only_their_owner_reads_them(node, tmp_path):
