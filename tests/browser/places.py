@@ -170,7 +170,7 @@ PLACES = [
 ]
 NOT_LOOKED_AT = (
     *("/static/", "/shared/", "/api/v1/", "/federation/", "/login/language/", "/healthz", "/readyz", "/metrics"),
-    *("/transfer/export/", "/transfer/sample/", "/transfer/<code>", "/membership/everything.zip"),
+    *("/transfer/export/", "/transfer/sample/", "/transfer/<code>", "/membership/everything.zip", "/association/towns/<slug>/code"),
 )
 """Addresses that are no page, or are opened by sending a form."""
 
