@@ -28,7 +28,7 @@ from shared.eventlog import Author, append, change_key, lock_head, open_epoch, r
 from shared.events import LessonRevised, LessonShared, LessonWithdrawn, Redacted, TownAdmitted
 from shared.inbox import KOEPEL, accept_messages, inbox_cursor
 from shared.keys import KeyPair, to_text
-from shared.pins import pin_key
+from shared.pins import epoch_order, pin_key
 from shared.projections import Projection, Rows, apply, rebuild
 from shared.quarantine import quarantine
 from shared.relay import relay_step
@@ -498,11 +498,11 @@ class World:
                 self.now += timedelta(hours=1)
                 self.thaw()
             elif self.is_quiet():
-                fresh = self.doubted() - self.settled_doubts
-                if not fresh:
+                fresh, overtaken = self.doubted() - self.settled_doubts, self.overtaken()
+                if not fresh | overtaken:
                     return
                 self.settled_doubts |= fresh
-                for slug in fresh:
+                for slug in sorted(fresh | overtaken):
                     self.nodes[slug].join_anew()
 
     def doubted(self) -> set[str]:
@@ -522,6 +522,25 @@ class World:
                 assert held_by(self.hub.database).get(place) != held[place]
                 found.add(town)
         return found & self.nodes.keys()
+
+    def overtaken(self) -> set[str]:
+        """The towns of which another one holds a later run of numbers, which both the hub and the town itself forgot.
+
+        No program says so yet: somebody has to notice that nothing new of this town is shown there.
+        """
+        forgotten = {(town, epoch) for (town, epoch, _), _ in self.hub.forgotten}
+        found: set[str] = set()
+        for slug, node in self.nodes.items():
+            with node.database.reading() as session:
+                present = read_head(session).epoch
+            for other in self.nodes.values():
+                runs = select(epoch_order.c.epoch).where(epoch_order.c.town == slug, epoch_order.c.settled.is_not(None))
+                with other.database.reading() as session:
+                    last = session.scalar(runs.order_by(epoch_order.c.number.desc()).limit(1))
+                if last not in {None, present}:
+                    assert (slug, last) in forgotten
+                    found.add(slug)
+        return found
 
     def is_quiet(self) -> bool:
         """Nothing is under way any more: every log has arrived, and every feed is read to its end."""

@@ -17,6 +17,8 @@ promised of it, its node is refused until it joins anew. What no protocol can kn
 - A hub was put back and forgot what a copy of a town said, or the town itself, which was put back as well and lost its sidecar;
   another town had read it. Only that other town can know, and only once the town says something else at the same place. It refuses
   the second, and says so; the first joins anew, and tells all in a new epoch.
+- The same, and what both forgot is a whole epoch of the town's: then the other town shows nothing more of it, and does not even say
+  so. Somebody has to notice; the town joins anew.
 - A database that is put back while its node waits to come back after joining anew knows nothing of that: it joins anew once more.
 - The list of erasures is written (within a second) before a backup is put back, and is kept elsewhere when a disk is lost.
 """
@@ -60,6 +62,8 @@ COPIED, LAST = "lesson-9", "lesson-10"
 """What a copy tells, and what every town tells when all is healed."""
 slugs, codes, gone_codes = st.sampled_from(SLUGS), st.sampled_from([*CODES[:2], COPIED]), st.sampled_from(["left-1", "left-2"])
 
+numbers = st.integers(0, 9)
+"""Which backup, counted from the oldest, and round."""
 deaths = st.lists(st.tuples(st.integers(1, 25), st.booleans()), max_size=6)
 """After how many commits a process dies, and whether the last one is done; then the same of the process after it."""
 
@@ -214,7 +218,10 @@ class Restored(RuleBasedStateMachine):
     def old_messages_come_again(self, data):
         """Somebody kept them, from some moment on; what was erased since is news again to a hub that was put back."""
         old = list(self.world.hub.taken)
-        for raw in old[data.draw(st.integers(0, len(old) - 1)) :]:
+        self.come_again(old[data.draw(st.integers(0, len(old) - 1)) :])
+
+    def come_again(self, messages: list[bytes]) -> None:
+        for raw in messages:
             self.world.hub.accept([raw])
             self.inbox_forgot("hub", self.world.hub.database)
 
@@ -248,10 +255,10 @@ class Restored(RuleBasedStateMachine):
     def a_node_is_backed_up(self, slug):
         self.node(slug).backups.append(image(self.node(slug).database))
 
-    @step(data=st.data(), slug=slugs, sidecar=st.booleans())
-    def a_node_is_put_back(self, data, slug, sidecar):
+    @step(number=numbers, slug=slugs, sidecar=st.booleans())
+    def a_node_is_put_back(self, number, slug, sidecar):
         node, waited = self.node(slug), self.node(slug).waits_anew
-        put_image(node.database, one_of(data, node.backups))
+        put_image(node.database, node.backups[number % len(node.backups)])
         if not sidecar:
             node.sidecar.said = {}
         self.older_ran(node.slug)
@@ -304,15 +311,18 @@ class Restored(RuleBasedStateMachine):
     def the_hub_is_backed_up(self):
         self.hub_backups.append((image(self.world.hub.database), dict(self.decisions)))
 
-    @step(data=st.data(), sidecar=st.booleans())
-    def the_hub_is_put_back(self, data, sidecar):
-        hub, (backup, decisions) = self.world.hub, one_of(data, self.hub_backups)
+    @step(number=numbers, sidecar=st.booleans(), replayed=st.booleans())
+    def the_hub_is_put_back(self, number, sidecar, replayed):
+        """Perhaps all that it was ever sent comes once more, before any town calls."""
+        hub, (backup, decisions) = self.world.hub, self.hub_backups[number % len(self.hub_backups)]
         hub.put_back(backup, sidecar=sidecar)
         self.forget_what_was_seen("hub")
         self.surely(hub.start)
         for slug in SLUGS:  # what the association decided since, it has to decide again: nobody else remembers
             if decisions[slug] != self.decisions[slug]:
                 self.surely(functools.partial(self.revoke, slug))
+        if replayed:
+            self.come_again(list(hub.taken))
         hub.digest()
 
     def revoke(self, slug: str, share: float | None = None) -> None:
@@ -364,6 +374,18 @@ class Restored(RuleBasedStateMachine):
             return
         with self.once_committed(lambda: self.last_word.update({(slug, code): None})):
             self.node(slug).erase(code)
+
+    @step(slug=slugs, sidecar=st.booleans(), at_hub=st.booleans())
+    def somebody_kept_what_is_erased(self, slug, sidecar, at_hub):
+        """And shows it to who was put back to before it was told."""
+        self.a_subject_is_erased(slug, CODES[0])
+        self.all_goes_well_for_a_while(2)
+        if at_hub:
+            self.the_hub_is_put_back(0, sidecar, replayed=True)
+        else:
+            other = next(one for one in SLUGS if one != slug)
+            self.a_node_is_put_back(0, other, sidecar)
+            self.old_pages_come_again(other)
 
     @step(code=gone_codes)
     def the_association_erases_for_a_town_that_is_gone(self, code):
