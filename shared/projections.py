@@ -189,14 +189,16 @@ def _forget_erased(session: Session, projections: Sequence[Projection]) -> None:
 
     The number is read before anything else: what is erased meanwhile is more than it, and comes next time.
     """
-    known = session.scalar(select(func.count()).select_from(erased))
-    lagging = set(session.scalars(select(projection_table.c.name).where(projection_table.c.erased != known)))
+    count = select(func.count()).select_from(erased).scalar_subquery()
+    known = dict(session.execute(select(projection_table.c.name, count).where(projection_table.c.erased != count)).all())
     for projection in projections:
-        if projection.name in lagging:
+        if projection.name in known:
             projection.forget_erased(session)
             retry_stalls(session, [projection.name])
             here = projection_table.c.name == projection.name
-            session.execute(update(projection_table).where(here).values(erased=known, version=projection_table.c.version + 1))
+            session.execute(
+                update(projection_table).where(here).values(erased=known[projection.name], version=projection_table.c.version + 1)
+            )
 
 
 def _epochs(session: Session) -> Iterable[list[Any]]:

@@ -228,6 +228,24 @@ MUTANTS = [
         SPINE,
     ),
     Mutant(
+        "half of a new epoch is shown",
+        "shared/projections.py",
+        (("whole=run.settled if run is not epochs[-1] else 0", "whole=0"),),
+        ("tests/federation/test_stalls.py",),
+    ),
+    Mutant(
+        "while a new epoch stalls, the old one stands still too",
+        "shared/projections.py",
+        (('                if stall["stalled_at"] <= whole:\n                    failing.append(projection)\n', ""),),
+        ("tests/federation/test_stalls.py",),
+    ),
+    Mutant(
+        "what was erased stays in a view",
+        "shared/projections.py",
+        (("            projection.forget_erased(session)\n", ""),),
+        ("tests/federation/test_stalls.py",),
+    ),
+    Mutant(
         "a stall skips what failed",
         "shared/projections.py",
         (
