@@ -88,8 +88,10 @@ inbox_cursor = Table(
     Column("frozen_at", Moment),
     Column("trouble", String(20), nullable=False, default=""),
     Column("thawed", Boolean, nullable=False, default=False),
+    Column("filled", BigInteger, nullable=False, default=0, server_default="0"),
 )
-"""`thawed`: the association decided whose word counts, so the next new epoch is believed, whatever it says that it follows."""
+"""`thawed`: the association decided whose word counts, so the next new epoch is believed, whatever it says that it follows.
+`filled`: how many entries came after a later one was held already, as they do in a feed that first kept them back."""
 erased = Table(
     "erased",
     Base.metadata,
@@ -121,7 +123,7 @@ class Outcome:
 def _new_cursor(town: str, epoch: str) -> dict[str, Any]:
     return {
         "town": town, "epoch": epoch, "seq": 0, "hash": NO_HASH, "heard_at": None, "gap_at": None, "frozen_at": None, "trouble": "",
-        "thawed": False,
+        "thawed": False, "filled": 0,
     }  # fmt: skip
 
 
@@ -464,9 +466,11 @@ def _named_by_association(entries: Sequence[Entry]) -> set[str]:
 
 
 def _move(store: _Store, entry: Entry) -> None:
-    """The last place that is held of each log."""
+    """The last place that is held of each log; how many came only after it."""
     says = entry.says
     cursor = store.cursors.setdefault(says.town, _new_cursor(says.town, says.epoch))
     here, present = store.pins.number_of(says.town, says.epoch) or 0, store.pins.number_of(says.town, cursor["epoch"]) or 0
     if (here, says.seq) > (present, cursor["seq"]):
         cursor.update(epoch=says.epoch, seq=says.seq, hash=entry.hash, heard_at=store.now, moved=True)
+    else:
+        cursor.update(filled=cursor["filled"] + 1, moved=True)

@@ -8,8 +8,9 @@ and a batch becomes one statement per table. A handler that fails stalls that pr
 
 **What is shown of a town is its latest settled epoch whose beginning, up to where it settled, folds as a whole: as far as it counts
 and up to the first place that fails. If none does, it is the oldest of them, up to there.** Nothing else decides it, so `rebuild`
-comes to the same (I17). When another epoch is to be shown, or the association revokes a key at a place that was folded already, the
-town's rows are dropped and folded anew in one transaction: to readers, the commit is the swap. While a new epoch's beginning fails,
+comes to the same (I17). When another epoch is to be shown, the association revokes a key at a place that was folded already, or an
+entry comes in below such a place (a feed had kept it back), the town's rows are dropped and folded anew in one transaction: to
+readers, the commit is the swap. While a new epoch's beginning fails,
 the one before it goes on: better yesterday's picture than half of today's (I9).
 
 What was erased is shown nowhere, however far a projection has come: the inbox says which subjects these are, and their rows go with
@@ -54,7 +55,9 @@ projection_cursor = Table(
     Column("town", String(40), primary_key=True),
     Column("epoch", String(40), nullable=False),
     Column("seq", BigInteger, nullable=False),
+    Column("filled", BigInteger, nullable=False, default=0, server_default="0"),
 )
+"""`filled`: how many late entries the inbox held when the town was folded from the beginning."""
 projection_stall = Table(
     "projection_stall",
     Base.metadata,
@@ -207,7 +210,10 @@ def _epochs(session: Session) -> Iterable[list[Any]]:
     One that the association cut off before it had settled counts for nothing; if there is no other, nothing of it is shown.
     """
     query = (
-        select(*epoch_order.c, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq, cut_off.c.last.label("counts_to"))
+        select(
+            *(*epoch_order.c, inbox_cursor.c.epoch.label("open"), inbox_cursor.c.seq, inbox_cursor.c.filled),
+            cut_off.c.last.label("counts_to"),
+        )
         .join(inbox_cursor, inbox_cursor.c.town == epoch_order.c.town)
         .outerjoin(cut_off, (cut_off.c.town == epoch_order.c.town) & (cut_off.c.epoch == epoch_order.c.epoch))
         .where(epoch_order.c.settled.is_not(None))
@@ -262,7 +268,8 @@ class _Round:
         for projection in projections:
             place = (projection.name, run.town, run.epoch)
             shown, stall = self.cursors.get(place[:2]), self.stalls.get(place)
-            done = shown.seq if shown is not None and shown.epoch == run.epoch and shown.seq <= last else None
+            goes_on = shown is not None and (shown.epoch, shown.filled) == (run.epoch, run.filled) and shown.seq <= last
+            done = shown.seq if goes_on else None
             if stall is not None and stall["stalled_at"] <= (whole if done is None else last):
                 self.standing[place] = stall
                 if stall["stalled_at"] <= whole:
@@ -290,7 +297,7 @@ class _Round:
             projection.drop_town(self.session, run.town)
         self.rows[projection.name].take(effects)
         if done is None or reached:
-            self.moved[projection.name, run.town] = whose | {"seq": reached}
+            self.moved[projection.name, run.town] = whose | {"seq": reached, "filled": run.filled}
         return True
 
     def save(self) -> None:

@@ -294,7 +294,7 @@ class Stalls(RuleBasedStateMachine):
         for view in VIEWS:
             for slug in self.hub.towns:
                 shown = {row[1:] for row in live[view.table.name] if row[0] == slug}
-                cursors = [row[2:] for row in live[projection_cursor.name] if row[:2] == (view.name, slug)]
+                cursors = [row[2:4] for row in live[projection_cursor.name] if row[:2] == (view.name, slug)]
                 must = self.hub.must_show(view, slug)
                 assert (cursors, shown) == (([must[:2]], set(must[2].items())) if must else ([], set()))
 

@@ -5,16 +5,23 @@ from sqlalchemy import Column, MetaData, String, Table, event, select, update
 
 from shared.events import LessonShared
 from shared.inbox import accept_entries, accept_messages, inbox, inbox_cursor
-from shared.projections import Projection, apply, stalls
+from shared.projections import Projection, apply, rebuild, stalls
 from tests.shared.worlds import NOON, Town, lesson, open_hub
 
 titles = Table("title", MetaData(), Column("town", String, primary_key=True), Column("title", String))
 library = Projection("library", [titles])
+lessons = Table("lesson_told", MetaData(), *(Column(name, String, primary_key=True) for name in ("town", "lesson")))
+register = Projection("register", [lessons])
 
 
 @library.on(LessonShared)
 def keep_title(rows, town, happened):
     rows.put(titles, town=town, title=happened.title)
+
+
+@register.on(LessonShared)
+def keep_lesson(rows, town, happened):
+    rows.put(lessons, town=town, lesson=happened.lesson)
 
 
 @pytest.fixture
@@ -26,6 +33,7 @@ def towns():
 def hub():
     database = open_hub("almere", "dronten")
     titles.create(database.engine)
+    lessons.create(database.engine)
     return database
 
 
@@ -51,6 +59,26 @@ def test_entries_with_gaps_between_them_move_the_last_place_held_and_never_back(
         with hub.transaction() as session:
             accept_entries(session, some, NOON)
         assert held(hub) == {"almere": reached}
+
+
+def test_an_entry_that_comes_late_is_shown_as_a_rebuild_shows_it(hub, towns):
+    """A feed can keep an entry back and bring it later, when the association is another copy of itself (I17)."""
+    almere, _ = towns
+    almere.tell(*(lesson(f"Lesson {number}", f"lesson-{number}") for number in (1, 2, 3)))
+    first, second, third = almere.entries
+
+    def shown(step):
+        with hub.transaction() as session:
+            looked = step(session, [register])
+            return looked, sorted(session.scalars(select(lessons.c.lesson)))
+
+    for some, held in (([first, third], ["lesson-1", "lesson-3"]), ([second], ["lesson-1", "lesson-2", "lesson-3"])):
+        with hub.transaction() as session:
+            accept_entries(session, some, NOON)
+        assert shown(apply)[1] == held
+        assert shown(apply) == (0, held), "what came late is looked at once"
+        assert shown(rebuild)[1] == held
+        assert shown(apply) == (0, held)
 
 
 def test_a_round_without_news_looks_at_no_entry_however_many_there_are(hub, towns):

@@ -1,4 +1,4 @@
-"""Which places fail in which epoch, and how many erasures a projection has heeded.
+"""Which places fail in which epoch, how many erasures a projection has heeded, and how many entries came late.
 
 Revision 0003, after 0002. What stood still is tried again.
 """
@@ -26,6 +26,9 @@ def upgrade() -> None:
         batch_op.drop_index("ix_projection_cursor_stalled")
         batch_op.drop_column("reason")
         batch_op.drop_column("stalled_at")
+        batch_op.add_column(sa.Column("filled", sa.BigInteger(), server_default="0", nullable=False))
+    with op.batch_alter_table("inbox_cursor", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("filled", sa.BigInteger(), server_default="0", nullable=False))
     with op.batch_alter_table("projection", schema=None) as batch_op:
         batch_op.add_column(sa.Column("erased", sa.BigInteger(), server_default="0", nullable=False))
 
@@ -33,7 +36,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     with op.batch_alter_table("projection", schema=None) as batch_op:
         batch_op.drop_column("erased")
+    with op.batch_alter_table("inbox_cursor", schema=None) as batch_op:
+        batch_op.drop_column("filled")
     with op.batch_alter_table("projection_cursor", schema=None) as batch_op:
+        batch_op.drop_column("filled")
         batch_op.add_column(sa.Column("stalled_at", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("reason", sa.Text(), server_default="", nullable=False))
         batch_op.create_index("ix_projection_cursor_stalled", ["stalled_at"], unique=False)
