@@ -19,7 +19,9 @@ from babel import dates, numbers
 from babel.support import NullTranslations, Translations
 
 LANGUAGES = {"nl": "Nederlands", "en": "English"}
-"""What a reader can choose from; the first is the house's own language."""
+"""What a reader can choose from."""
+HOUSE = "nl"
+"""In what a whole circle keeps and reads is written for it, whoever asks for it."""
 _WRITTEN_AS = {"nl": "nl_NL", "en": "en_GB"}
 """How each writes dates: English as it is read in Europe, the day before the month."""
 HERE = ZoneInfo("Europe/Amsterdam")
@@ -52,7 +54,7 @@ def _catalogue() -> NullTranslations:
 @contextmanager
 def speak(language: str) -> Iterator[None]:
     """Translate into this language until the block ends."""
-    token = _language.set(language if language in LANGUAGES else next(iter(LANGUAGES)))
+    token = _language.set(language if language in LANGUAGES else HOUSE)
     try:
         yield
     finally:

@@ -28,12 +28,13 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
-from wtforms import BooleanField, EmailField, SelectField, SelectMultipleField, StringField, TextAreaField
+from wtforms import BooleanField, EmailField, FormField, IntegerField, SelectField, SelectMultipleField, StringField
 from wtforms.validators import InputRequired, Length, Regexp
 from wtforms.widgets import CheckboxInput, ListWidget
 
 from shared import deeds, labels, language, limits, login, operations, tokens, trail
 from shared.events import Misfit
+from shared.fields import MarkedText, Rows
 from shared.language import LANGUAGES, N_, Words, _
 from shared.mail import queue_mail
 from shared.observability import count_answer
@@ -470,14 +471,27 @@ def _doors() -> Blueprint:
 # ---- For operators and demos -----------------------------------------------------------------------------------------------
 
 
+class SampleRow(Form):
+    """A row of the sample."""
+
+    class Meta(Form.Meta):
+        """The form around it has the token."""
+
+        csrf = False
+
+    title = StringField(Words("Regel %(n)s: wat"))
+    minutes = IntegerField(Words("Regel %(n)s: minuten"), render_kw={"inputmode": "numeric", "min": 0})
+
+
 class SampleForm(Form):
     """Every kind of field, for `/dev/components`."""
 
     name = StringField("Naam", description="Zo staat het op de kaart.", validators=[InputRequired()])
-    story = TextAreaField("Het verhaal", render_kw={"rows": 4})
+    story = MarkedText("Het verhaal", render_kw={"rows": 4})
     kind = SelectField("Soort")
     purposes = SelectMultipleField("Waarvoor", widget=ListWidget(prefix_label=False), option_widget=CheckboxInput())
     open = BooleanField("Bezoek is welkom")
+    agenda = Rows(FormField(SampleRow), Words("Agenda"), description="Een lege regel telt niet mee.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -490,7 +504,7 @@ def _demo_post(folder: Path) -> Blueprint:
 
     @pages.get("/components")
     def components() -> Any:
-        form = SampleForm()
+        form = SampleForm(data={"agenda": [{"title": "Inloop", "minutes": 15}, {"title": "Rondje", "minutes": 45}]})
         form.name.errors = [_("Fill this in.")]
         return render("dev_components.html", form=form, starts=time(19, 30))
 

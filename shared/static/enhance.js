@@ -28,12 +28,18 @@ for (const people of document.querySelectorAll("fieldset.ticks")) {
   window.addEventListener("pageshow", count);
 }
 
-// Rows of fields: one more, or one a place higher, without going to the server and back.
+// Rows of fields: one more, or one a place higher, without going to the server and back. Enter goes on to the next field.
 for (const list of document.querySelectorAll(".entries")) {
-  const group = list.closest("fieldset"), more = group.querySelector("[name$=-more]"), sum = group.querySelector(".entries-sum output");
+  const group = list.closest("fieldset"), more = group.querySelector("[name$=-more]"), balance = group.querySelector(".entries-sum output");
+  const [from, until] = ["from", "until"].map((name) => balance && document.getElementById(balance.dataset[name]));
   const add = () => {
+    if (!balance) return;
     const minutes = [...list.querySelectorAll("[type=number]")].map((field) => field.valueAsNumber || 0);
-    if (sum) sum.value = minutes.reduce((all, one) => all + one, 0);
+    const takes = minutes.reduce((all, one) => all + one, 0);
+    const lasts = ((until?.valueAsNumber ?? NaN) - (from?.valueAsNumber ?? NaN)) / 60000 || 0, rest = lasts - takes;
+    const said = balance.dataset[lasts <= 0 ? "alone" : rest > 0 ? "free" : rest ? "over" : "full"];
+    const words = said.replace("%(takes)s", takes).replace("%(lasts)s", lasts).replace("%(rest)s", Math.abs(rest));
+    if (balance.value !== words) balance.value = words;
   };
   const number = () => {
     [...list.children].forEach((row, at) => {
@@ -69,7 +75,14 @@ for (const list of document.querySelectorAll(".entries")) {
     } else return;
     event.preventDefault();
   });
-  list.addEventListener("input", add);
+  list.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || !event.target.matches("input")) return;
+    event.preventDefault();
+    const fields = [...list.querySelectorAll("input")], next = fields[fields.indexOf(event.target) + 1];
+    if (next) next.focus();
+    else if (more && !more.hidden) more.click();
+  });
+  for (const one of [list, from, until]) one?.addEventListener("input", add);
   window.addEventListener("pageshow", add);
 }
 

@@ -28,6 +28,13 @@ def _hub(role: str, *places: tuple[str, str]) -> list[Place]:
     return [Place(f"hub-{role or 'stranger'}-{name}", "hub", role, path) for name, path in places]
 
 
+EVERYTHING_WRONG = (
+    ("title", "Avond met Fenna Facilitator"),
+    ("day", "2015-06-10"),
+    ("starts", "21:00"),
+    ("ends", "20:00"),
+    ("agenda-4-minutes", "5"),
+)
 PLACES = [
     *_almere(
         "",
@@ -54,6 +61,7 @@ PLACES = [
         ("round", "/meetings/{evening}/round/{silent}"),
         ("lessons", "/lessons"),
         ("lesson", "/lessons/{lesson}"),
+        ("passed", "/meetings/{passed}"),
         ("share", "/lessons/new"),
         ("association", "/association"),
         ("elsewhere", "/association/dronten/{elsewhere}"),
@@ -76,6 +84,7 @@ PLACES = [
         ("evening", "/meetings/{evening}"),
         ("hold", "/meetings/{evening}/hold"),
         ("coming", "/meetings/{coming}"),
+        ("passed", "/meetings/{passed}"),
         ("held", "/meetings/{before}"),
         ("report", "/meetings/{before}/report"),
         ("people", "/circle/people"),
@@ -117,6 +126,7 @@ PLACES = [
     Place("troubled-sync", "troubled", "facilitator", "/sync"),
     Place("troubled-erasures", "troubled", "facilitator", "/erasures"),
     Place("wrong-meeting", "almere", "facilitator", "/meetings/new", (("title", ""), ("starts", "21:00"), ("ends", "20:00"))),
+    Place("wrong-everywhere", "almere", "facilitator", "/meetings/new", EVERYTHING_WRONG),
     Place(
         "wrong-agenda",
         "almere",

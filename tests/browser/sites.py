@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from services.town_node.home.erasures import erase
 from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.actions import share_lesson, withdraw_lesson
 from services.town_node.lessons.library import PROJECTIONS as LIBRARY
-from services.town_node.meetings.actions import hold_meeting, publish_report, tell_in_round
+from services.town_node.meetings.actions import hold_meeting, plan_meeting, publish_report, tell_in_round
 from services.town_node.meetings.model import Meeting
 from shared import login
 from shared.db import Base, Database
@@ -164,6 +164,10 @@ def _live_in_almere(database: Database) -> tuple[dict[str, str], dict[str, str]]
             learned="Vraag de buren met een briefje. **Bellen** werkt nog beter.",
             next_step="Een oogstfeest in september.", circle_could="", tips="Begin klein, en begin met koffie.",
         )  # fmt: skip
+        forgotten = plan_meeting(
+            session, kind="circle", title="Avond over zaden ruilen", theme=None, day=TODAY - timedelta(days=6), starts=time(19, 30),
+            ends=time(22), place_name="Stadsboerderij", agenda=[],
+        )  # fmt: skip
         notes = "We begonnen buiten. Iedereen kon zijn verhaal kwijt."
         hold_meeting(session, before, attended=15, members=sorted(people.values()), notes=notes, today=TODAY)
         publish_report(
@@ -187,7 +191,13 @@ def _live_in_almere(database: Database) -> tuple[dict[str, str], dict[str, str]]
                 challenge="c",
             )
         )
-    codes = {"evening": evening, "before": before, "garden": gardens["Moestuin De Regenton"], "lesson": with_all.code}
+    codes = {
+        "evening": evening,
+        "before": before,
+        "garden": gardens["Moestuin De Regenton"],
+        "lesson": with_all.code,
+        "passed": forgotten.code,
+    }
     return people, codes | {"silent": gardens["Pluktuin Buiten"], "coming": meetings["Excursie naar Rotterdam"]}
 
 

@@ -112,7 +112,11 @@ def test_rows_come_and_go_up_in_place(reader):
     page.keyboard.type("Guest of the municipality")
     page.keyboard.press("Tab")
     page.keyboard.type("40")
-    assert page.locator(".entries-sum").inner_text() == "Minutes together: 160"
+    over = "The agenda takes 160 minutes; the evening has 150. Too much: 10."
+    assert page.locator(".entries-sum").inner_text() == over
+    page.fill("[name=ends]", "22:30")
+    assert page.locator(".entries-sum").inner_text() == "The agenda takes 160 of the evening's 180 minutes. Still free: 20."
+    page.get_by_label("Item 7: minutes").focus()
     page.keyboard.press("Tab")
     for row in (7, 6, 5, 4):
         here = page.evaluate("document.activeElement.getAttribute('aria-label')")
@@ -124,7 +128,10 @@ def test_rows_come_and_go_up_in_place(reader):
     assert page.input_value("[name=title]") == "With a guest", "the page was not left"
     page.fill("[name=day]", "2015-07-02")
     page.focus("[name=title]")
-    page.keyboard.press("Enter")  # saves, and presses no button of a row
+    page.keyboard.press("Enter")  # neither saves, nor presses a button of a row
+    page.get_by_text("Nothing is saved yet.").wait_for()
+    assert page.get_by_label("Item 3: what").input_value() == "Guest of the municipality"
+    page.get_by_role("button", name="Save").click()
     page.wait_for_url(lambda url: not url.endswith("/new"))
     agenda = page.locator("ol.agenda li").all_inner_texts()
     assert len(agenda) == 5
@@ -144,6 +151,67 @@ def test_rows_come_and_go_up_without_a_script(reader):
     page.get_by_role("button", name="Save").click()
     assert page.get_by_role("heading", level=1).inner_text() == "Without a script"
     assert page.locator("ol.agenda li").count() == 5
+
+
+def test_what_is_empty_or_first_does_not_go_up(reader):
+    for script in (True, False):
+        page = reader("facilitator", "/meetings/new", java_script_enabled=script)
+        movable = page.get_by_role("button", name="Move row").filter(visible=True)
+        assert movable.count() == 3, "of four items; the two empty rows below do not go up"
+        page.get_by_label("Item 6: minutes").fill("5")
+        assert movable.count() == 4
+        page.get_by_label("Item 2: what").fill("")
+        assert movable.count() == 4, "its minutes are still there"
+        page.get_by_label("Item 2: minutes").fill("")
+        assert movable.count() == 3
+
+
+def test_enter_goes_on_in_the_rows_and_saves_nothing(reader):
+    page = reader("facilitator", "/meetings/new")
+    page.fill("[name=title]", "By accident")
+    page.fill("[name=day]", "2015-07-02")
+    page.get_by_label("Item 6: what").fill("Drinks")
+    for name in ("agenda-5-minutes", "agenda-6-title", "agenda-6-minutes", "agenda-7-title"):
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.name") == name
+    assert page.url.endswith("/new")
+    page.goto(page.url.replace("/new", ""))
+    assert "By accident" not in page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("field", ["title", "ends", "agenda-1-title", "agenda-1-minutes", "agenda-5-title"])
+def test_enter_saves_nothing_without_a_script(reader, field):
+    page = reader("facilitator", "/meetings/new", java_script_enabled=False)
+    page.fill("[name=title]", "By accident")
+    page.fill("[name=day]", "2015-07-02")
+    page.focus(f"[name={field}]")
+    page.keyboard.press("Enter")
+    page.get_by_text("Nothing is saved yet.").wait_for()
+    assert page.input_value("[name=title]") == "By accident"
+    page.goto(page.url.replace("/new", ""))
+    assert "By accident" not in page.locator("main").inner_text()
+
+
+def test_enter_in_the_title_of_a_lesson_shows_it_and_shares_nothing(reader):
+    page = reader("member", "/lessons/new")
+    page.fill("[name=body]", "- soup\n- **cake**")
+    page.fill("[name=title]", "By accident")
+    page.keyboard.press("Enter")
+    shown = page.get_by_role("region", name="How it will look")
+    shown.wait_for()
+    assert shown.locator("li").all_inner_texts() == ["soup", "cake"]
+    assert shown.evaluate("(one) => one === document.activeElement")
+    assert page.input_value("[name=title]") == "By accident"
+    page.goto(page.url.replace("/new", ""))
+    assert "By accident" not in page.locator("main").inner_text()
+
+
+def test_the_times_of_an_evening_stand_evenly_beside_each_other_on_a_phone(reader):
+    page = reader("facilitator", "/meetings/new", width=375)
+    starts, ends = (page.locator(f"[name={name}]").bounding_box() for name in ("starts", "ends"))
+    assert (starts["y"], starts["width"]) == (ends["y"], ends["width"])
+    label, other = (page.locator(f"label[for={name}]").bounding_box() for name in ("starts", "ends"))
+    assert label["y"] == other["y"]
 
 
 def test_everything_works_without_a_script(reader):

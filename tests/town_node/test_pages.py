@@ -41,7 +41,7 @@ def test_everything_opens_on_an_empty_node(facilitator, stranger):
     for path in ("/circle/edit", "/circle/people", "/circle/people/new", "/initiatives/new", "/meetings/new", "/lessons/new"):
         stranger.get(path, 302)
         facilitator.get(path)
-    assert 'value="Round: how is it going?"' in facilitator.get("/meetings/new")
+    assert 'value="Rondje: hoe gaat het?"' in facilitator.get("/meetings/new")
 
 
 def test_what_is_not_there_is_not_found(facilitator):

@@ -81,6 +81,28 @@ def test_a_day_and_a_name_are_asked_about_together(facilitator, told):
     assert told()[-1].agenda[1].title == "Bas van der Biet tells"
 
 
+def test_what_is_wrong_and_what_is_asked_stand_there_at_once(facilitator, told):
+    before = len(told())
+    wrong = {"ends": "19:00", "agenda-0-title": "Bas van der Biet tells", "agenda-2-minutes": "20", "kind": "none"}
+    page = facilitator.send(NEW, 422, **PAST | wrong)
+    summary = page.partition("error-summary")[2].partition("</ul>")[0]
+    for field, words in (
+        ("kind", "Choose something from the list."), ("ends", "The meeting would end before it starts."),
+        ("agenda-2-title", "Write what these minutes are for"), ("past_agreed", "This day has passed."),
+        ("names_agreed", "Bas van der Biet"),
+    ):  # fmt: skip
+        line = summary.partition(f'href="#{field}"')[2].partition("</li>")[0]
+        assert words in line
+        assert f'id="{field}"' in page
+    assert len(told()) == before
+
+
+def test_one_question_alone_stands_instead_of_a_list(facilitator):
+    assert "error-summary" not in facilitator.send(NEW, 422, **PAST)
+    assert "error-summary" not in facilitator.send(NEW, 422, **EVENING | {"title": "Bas van der Biet"})
+    assert "error-summary" in facilitator.send(NEW, 422, **PAST | {"title": "Bas van der Biet"})
+
+
 @pytest.mark.parametrize("day", ["2012-06-20", "2012-06-21"])
 def test_today_and_later_are_not_asked_about(facilitator, day):
     facilitator.send(NEW, **EVENING | {"day": day})
@@ -102,7 +124,7 @@ def test_a_plan_is_asked_about_only_when_it_moves_to_a_day_that_has_passed(facil
 def test_a_new_plan_offers_the_fixed_ingredients_and_empty_rows(facilitator):
     offered = rows(facilitator.get(NEW))
     assert [minutes for _title, minutes in offered] == ["15", "45", "45", "15", "", ""]
-    assert offered[1][0] == "Round: how is it going?"
+    assert offered[1][0] == "Rondje: hoe gaat het?"
 
 
 def test_empty_rows_are_passed_over_and_minutes_may_be_left_out(facilitator, told):
@@ -126,6 +148,35 @@ def test_more_rows_keep_everything_that_was_typed_right_or_wrong_and_save_nothin
     for complaint in ("field-error", "Something is not right"):
         assert complaint not in page
     assert len(told()) == before
+
+
+def test_enter_saves_nothing_and_says_so(facilitator, told):
+    """Enter presses the first button of a form; which that is, is seen here and tried in `tests/browser`."""
+    path = facilitator.send(NEW, **EVENING)
+    before = len(told())
+    for form in (NEW, f"{path}/edit"):
+        buttons = re.findall(r"<button[^>]*>", facilitator.get(form).partition('class="form"')[2])
+        assert 'name="agenda-stay"' in buttons[0]
+        page = facilitator.send(form, 200, **EVENING | {"title": "", "agenda-1-minutes": "long", "agenda-stay": "1"})
+        assert "Nothing is saved yet." in page
+        assert rows(page) == [("Welcome", "15"), ("Round: how is it going?", "long"), ("", ""), ("Drinks", "")]
+        assert "field-error" not in page
+    assert len(told()) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "The agenda takes 60 of the evening's 150 minutes. Still free: 90."),
+        ({"ends": "20:30"}, "The agenda fills the whole evening: 60 minutes."),
+        ({"ends": "20:20"}, "The agenda takes 60 minutes; the evening has 50. Too much: 10."),
+        ({"ends": ""}, "The agenda takes 60 minutes."),
+        ({"ends": "18:00"}, "The agenda takes 60 minutes."),
+    ],
+)
+def test_the_minutes_are_said_beside_the_length_of_the_evening(facilitator, changed, said):
+    page = facilitator.send(NEW, 200, **EVENING | changed | {"agenda-more": "1"})
+    assert page.partition("<output")[2].partition(">")[2].partition("</output>")[0] == said.replace("'", "&#39;")
 
 
 def test_a_row_goes_up_with_what_was_typed_in_it(facilitator, told):

@@ -1,16 +1,17 @@
 """How the pages of the node ask: fields whose values fit what may travel, and the question about names (R34)."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy.orm import Session
-from wtforms import BooleanField, FieldList, HiddenField, SelectField, StringField, TextAreaField
+from wtforms import BooleanField, HiddenField, SelectField, StringField, SubmitField
 from wtforms.validators import InputRequired, Length, Optional, ValidationError
 
 from services.town_node.circle.naming import people_named_in
 from shared.coordinates import read_place, write_place
 from shared.events import LINE_MAX, TEXT_MAX, Place
+from shared.fields import MarkedText
 from shared.language import N_, Words, _
 from shared.web import Form
 
@@ -33,10 +34,15 @@ def line(text: str, *, needed: bool = False, hint: str = "", most: int = LINE_MA
     return StringField(Words(text), filters=[one_line], validators=rules, description=_lazy(hint))
 
 
-def area(text: str, *, needed: bool = False, hint: str = "", rows: int = 8) -> TextAreaField:
+def area(text: str, *, needed: bool = False, hint: str = "", rows: int = 8) -> MarkedText:
     """A longer text, in Markdown where it is shown."""
     rules = [InputRequired() if needed else Optional(), Length(max=TEXT_MAX)]
-    return TextAreaField(Words(text), filters=[plain_text], validators=rules, description=_lazy(hint), render_kw={"rows": rows})
+    return MarkedText(Words(text), filters=[plain_text], validators=rules, description=_lazy(hint), render_kw={"rows": rows})
+
+
+def look_first() -> SubmitField:
+    """The button that shows how a text will look, and saves nothing."""
+    return SubmitField(Words(N_("Look at it first")))
 
 
 def choose(text: str, hint: str = "") -> SelectField:
@@ -92,45 +98,6 @@ def no_coordinates(_form: Any, field: Any) -> None:
         )
 
 
-class Rows(FieldList):
-    """Rows of the same few fields, such as the items of an agenda; a row that is left empty is none.
-
-    Its own buttons ask for more rows, or put one a place higher. They send the form, and it comes back with everything as it was
-    typed, right or wrong (`pressed`); with JavaScript `enhance.js` does the same in place. Labels take the number of their row.
-    """
-
-    SPARE, MOST = 2, 100
-    pressed = False
-    """Whether one of its buttons sent the form: then nothing is saved yet."""
-    first_new: int | None = None
-    """The first of the rows that were asked for; the page opens there."""
-    moved: int | None = None
-    """Where the row is that was put higher."""
-
-    def process(self, formdata: Any, data: Any = (), extra_filters: Any = None) -> None:
-        # What was held before does not shine through in a row that was sent.
-        super().process(formdata, () if formdata else data, extra_filters)
-        more, up = (formdata.get(f"{self.name}-{what}") if formdata else None for what in ("more", "up"))
-        self.pressed = more is not None or up is not None
-        if more is not None:
-            self.first_new = len(self.entries)
-        if more is not None or not formdata or not self.entries:
-            for _row in range(min(self.SPARE, self.MOST - len(self.entries))):
-                self._add_entry()
-        if up is not None and up.isascii() and up.isdigit() and 0 < int(up[:4]) < len(self.entries):
-            self.moved = int(up[:4]) - 1
-            self.entries.insert(self.moved, self.entries.pop(self.moved + 1))
-            self._compact_indices()
-        for number, entry in enumerate(self.entries, 1):
-            for field in entry:
-                field.label.text = Words(field.label.text.text, {"n": number})
-
-    def _extract_indices(self, prefix: str, formdata: Iterable[str]) -> Iterator[int]:
-        """WTForms takes ² for a digit, and falls over it."""
-        found = (re.match(rf"{re.escape(prefix)}-([0-9]{{1,4}})-", name) for name in formdata)
-        return (int(match[1]) for match in found if match)
-
-
 class AskingForm(Form):
     """A form whose texts leave the town."""
 
@@ -141,8 +108,13 @@ class AskingForm(Form):
 
     @property
     def asks(self) -> bool:
-        """Whether it came back with a question; that is shown instead of a list of what is wrong."""
-        return bool(self.found)
+        """Whether it came back with one question and nothing else; that is shown instead of a list of what is wrong."""
+        return len(self.asked) == 1 and not any(field.errors for field in self if field.name not in self.asked)
+
+    @property
+    def asked(self) -> set[str]:
+        """The fields that hold a question."""
+        return {"names_agreed"} if self.found else set()
 
 
 def ask_about_names(form: AskingForm, session: Session, texts: Iterable[str | None]) -> bool:

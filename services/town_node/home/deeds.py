@@ -19,6 +19,7 @@ DEEDS = {
     "meetings.change": N_("Changed a meeting"),
     "meetings.hold": N_("Wrote down who came to a meeting"),
     "meetings.tell": N_("Wrote down what was told in the round"),
+    "meetings.close_round": N_("Closed the round of a meeting"),
     "meetings.report": N_("Published the report of a meeting"),
     "meetings.cancel": N_("Cancelled a meeting"),
     "lessons.share": N_("Shared a lesson"),

@@ -30,7 +30,7 @@ from services.town_node.home.sync import (
 from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.library import LibraryLesson, town_names
 from services.town_node.lessons.model import Lesson
-from services.town_node.meetings.model import Meeting
+from services.town_node.meetings.model import RECENT, Meeting
 from shared.labels import label
 from shared.language import N_, _, day
 from shared.operations import worker_runs
@@ -60,7 +60,10 @@ def today_page() -> Any:
             .limit(1)
         ).first()
         unfinished = session.scalars(
-            select(Meeting).where(Meeting.status == "planned", Meeting.day < today()).order_by(Meeting.day.desc()).limit(3)
+            select(Meeting)
+            .where(Meeting.status == "planned", Meeting.day < today(), Meeting.day >= today() - RECENT)
+            .order_by(Meeting.day.desc())
+            .limit(3)
         ).all()
         counts = {
             "members": session.scalar(select(func.count()).select_from(Member).where(Member.left_on.is_(None))) or 0,

@@ -1,5 +1,6 @@
 """The circle's own lessons, and the association: the lessons of other towns."""
 
+import re
 from typing import Any
 
 from flask import Blueprint, current_app, redirect, request, url_for
@@ -7,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from wtforms import BooleanField
 
-from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line
+from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line, look_first
 from services.town_node.circle.membership import membership
 from services.town_node.circle.model import Circle
 from services.town_node.config import Settings
@@ -22,14 +23,18 @@ from shared.labels import choices, label
 from shared.language import N_, Words, _, day
 from shared.refusals import NotAllowed, NotFound
 from shared.search import matching, rank
-from shared.web import flash_ok, may, me, person, reading, render, require, today, transaction
+from shared.web import flash_ok, markdown, may, me, person, reading, render, require, today, transaction
 
 pages = Blueprint("lessons", __name__, url_prefix="/lessons")
 library_pages = Blueprint("library", __name__, url_prefix="/association")
 
 
 class LessonForm(AskingForm):
-    title = line(N_("In one sentence"), needed=True, hint=N_("As you would say it to somebody who starts a garden."))
+    title = line(
+        N_("In one sentence"),
+        needed=True,
+        hint=N_("As you would say it to somebody who starts a garden, such as: Ask the neighbours in person."),
+    )
     body = area(N_("The whole story"), needed=True, hint=N_("What happened, what you would do again, what not."))
     kind = choose(N_("Kind"))
     theme = choose(N_("Theme"))
@@ -39,6 +44,7 @@ class LessonForm(AskingForm):
     signed = BooleanField(
         Words(N_("Put my name under it")), description=Words(N_("Then everybody sees your name, in other towns too."))
     )
+    look = look_first()
 
     def offer(self, session: Session) -> None:
         """Fill in the choices."""
@@ -142,13 +148,18 @@ def share() -> Any:
             _begin_from_round(session, form)
             _begin_from_lesson(session, form)
         form.offer(session)
-    if form.validate_on_submit():
+    if not form.look.data and form.validate_on_submit():
         with transaction() as session:
             if ask_about_names(form, session, [form.title.data, form.body.data]):
                 lesson = actions.share_lesson(session, me(), today=today(), byline=_byline(form), **form.told)
                 flash_ok(_("Thank you. Members find this lesson now, and so will the other towns."))
                 return redirect(url_for(".show", code=lesson.code))
-    return render("lessons/form.html", form=form, lesson=None), 422 if form.is_submitted() else 200
+    return _form_page(form, None)
+
+
+def _form_page(form: LessonForm, lesson: Lesson | None) -> Any:
+    page = render("lessons/form.html", form=form, lesson=lesson)
+    return page, 422 if form.is_submitted() and not form.look.data else 200
 
 
 def _byline(form: LessonForm) -> str | None:
@@ -164,6 +175,17 @@ def _begin_from_lesson(session: Session, form: LessonForm) -> None:
             form[name].data = getattr(before, name) or ""
 
 
+SENTENCE_MAX = 80
+"""Characters; what is longer is no sentence to find a lesson by."""
+
+
+def _one_sentence(told: str) -> str:
+    """The first sentence of what was told, if it can stand alone; else nothing, and the page asks for one."""
+    line = markdown(told.strip().partition("\n")[0]).striptags()
+    sentence = re.split(r"(?<=[.!?])\s", line)[0].rstrip(". ")
+    return sentence if len(sentence) <= SENTENCE_MAX and " " in sentence else ""
+
+
 def _begin_from_round(session: Session, form: LessonForm) -> None:
     """What was said in a round becomes a lesson in one step (R17)."""
     entry = session.get(RoundEntry, asked("round")) if asked("round") else None
@@ -175,8 +197,7 @@ def _begin_from_round(session: Session, form: LessonForm) -> None:
         return
     answer = asked("answer") if asked("answer") in {"learned", "tips"} else "learned"
     form.body.data = getattr(entry, answer) or ""
-    first = form.body.data.split("\n")[0].split(". ")[0].rstrip(". ")
-    form.title.data = first if len(first) <= 160 else first[:157].rsplit(" ", 1)[0] + "…"
+    form.title.data = _one_sentence(form.body.data)
     form.kind.data = "tip" if answer == "tips" else "do"
     meeting, initiative = session.get(Meeting, entry.meeting), session.get(Initiative, entry.initiative)
     if meeting is not None:
@@ -203,14 +224,14 @@ def revise(code: str) -> Any:
         del form.signed  # only the author can agree to be named
     elif not form.is_submitted():
         form.signed.data = bool(lesson.byline_name)
-    if form.validate_on_submit():
+    if not form.look.data and form.validate_on_submit():
         with transaction() as session:
             if ask_about_names(form, session, [form.title.data, form.body.data]):
                 byline = _byline(form) if own else lesson.byline_name
                 actions.revise_lesson(session, code, today=today(), byline=byline, **form.told)
                 flash_ok(_("Saved. The other towns will see this too."))
                 return redirect(url_for(".show", code=code))
-    return render("lessons/form.html", form=form, lesson=lesson), 422 if form.is_submitted() else 200
+    return _form_page(form, lesson)
 
 
 @pages.post("/<code>/withdraw")

@@ -1,6 +1,6 @@
 """What people do with meetings."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from services.town_node.circle.model import new_code
 from services.town_node.initiatives.actions import find_initiative
+from services.town_node.initiatives.model import Initiative
 from services.town_node.meetings.model import ANSWERS, Attendance, Meeting, RoundEntry
 from shared.eventlog import append
 from shared.refusals import NotFound
@@ -65,6 +66,26 @@ def tell_in_round(session: Session, code: str, initiative: str, **answers: str) 
         setattr(entry, name, answers.get(name, ""))
     session.flush()
     return entry
+
+
+def close_round(session: Session, code: str) -> None:
+    """Who has not told anything yet was not heard this evening; whoever it is can still be written down afterwards."""
+    find_meeting(session, code)
+    session.add_all(RoundEntry(code=new_code(), meeting=code, initiative=garden.code) for garden in silent_gardens(session, code))
+
+
+def silent_gardens(session: Session, meeting: str) -> Sequence[Initiative]:
+    """The active initiatives of which this meeting's round says nothing yet, not even that they were not heard; by name."""
+    told = select(RoundEntry.initiative).where(RoundEntry.meeting == meeting)
+    active = Initiative.withdrawn_on.is_(None), Initiative.phase != "stopped"
+    return session.scalars(select(Initiative).where(*active, Initiative.code.not_in(told)).order_by(Initiative.name)).all()
+
+
+def round_entries(session: Session, meeting: str) -> Sequence[tuple[RoundEntry, Initiative]]:
+    """What this meeting's round says of each initiative, by name."""
+    query = select(RoundEntry, Initiative).join(Initiative, Initiative.code == RoundEntry.initiative)
+    here = RoundEntry.meeting == meeting, Initiative.withdrawn_on.is_(None)
+    return [(entry, garden) for entry, garden in session.execute(query.where(*here).order_by(Initiative.name))]
 
 
 def round_entry(session: Session, meeting: str, initiative: str) -> RoundEntry | None:

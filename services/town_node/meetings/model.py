@@ -4,7 +4,7 @@ Who came, what was said in the round and the notes stay in this town; outside go
 the circle publishes it.
 """
 
-from datetime import date, time
+from datetime import date, time, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, Date, Integer, String, Text, Time, UniqueConstraint
@@ -52,6 +52,8 @@ class MoreCameThanCounted(Refusal):
     text = N_("More people are ticked than you counted.")
 
 
+RECENT = timedelta(days=31)
+"""How long an evening that is not finished asks for attention."""
 ANSWERS = ("happened", "learned", "next_step", "circle_could", "tips")
 """The five questions of the round (§2.2.1)."""
 
@@ -175,3 +177,8 @@ class RoundEntry(Base):
     next_step: Mapped[str] = mapped_column(Text, default="")
     circle_could: Mapped[str] = mapped_column(Text, default="")
     tips: Mapped[str] = mapped_column(Text, default="")
+
+    @property
+    def heard(self) -> bool:
+        """Whether it told something; an entry without answers says that it was not heard this evening."""
+        return any(getattr(self, name) for name in ANSWERS)

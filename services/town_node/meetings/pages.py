@@ -1,5 +1,7 @@
 """Meetings: the list, the plan, the evening itself, the round and the report."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -19,17 +21,27 @@ from wtforms import (
 )
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
-from services.town_node.circle.fields import AskingForm, Rows, area, ask_about_names, choose, line, one_line
+from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line, look_first, one_line
 from services.town_node.circle.model import Circle, Member
 from services.town_node.initiatives.actions import find_initiative
 from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.model import Lesson
 from services.town_node.meetings import actions
-from services.town_node.meetings.model import ANSWERS, Attendance, Meeting, NotHeldYet, RoundEntry
+from services.town_node.meetings.model import (
+    ANSWERS,
+    RECENT,
+    Attendance,
+    EndsBeforeStart,
+    Meeting,
+    MoreCameThanCounted,
+    NotHeldYet,
+    RoundEntry,
+)
 from shared.events import LINE_MAX
+from shared.fields import Rows
 from shared.finding import PAGE_SIZE, count, paged
 from shared.labels import choices, label
-from shared.language import N_, Words, _, ngettext
+from shared.language import HOUSE, N_, Words, _, ngettext, number, speak
 from shared.web import Form, flash_ok, may, naming, reading, render, require, today, transaction
 
 pages = Blueprint("meetings", __name__, url_prefix="/meetings")
@@ -71,6 +83,8 @@ class MeetingForm(AskingForm):
     kind = choose(N_("Kind"))
     theme = choose(N_("Theme"))
     day = DateField(Words(N_("Day")), validators=[InputRequired()])
+    past_seen = HiddenField()
+    past_agreed = BooleanField(Words(N_("Yes, the meeting was on this day.")))
     starts = TimeField(Words(N_("From")), validators=[InputRequired()])
     ends = TimeField(Words(N_("Until")), validators=[Optional()])
     place_name = line(N_("Place"), hint=N_("Not the address of somebody's home: everybody can read this."))
@@ -79,8 +93,6 @@ class MeetingForm(AskingForm):
         Words(N_("Agenda")),
         description=Words(N_("What the evening is made of. Without minutes: as long as it takes. An empty row is left out.")),
     )
-    past_seen = HiddenField()
-    past_agreed = BooleanField(Words(N_("Yes, the meeting was on this day.")))
     passed = False
     """Whether it asks about a day that has passed."""
 
@@ -92,13 +104,30 @@ class MeetingForm(AskingForm):
         self.kind.choices = choices("meeting_kind")
         self.theme.choices = [("", _("No theme")), *known, *((code, label(code, "theme")) for code in own)]
 
+    def validate_ends(self, field: Any) -> None:
+        if field.data and self.starts.data and field.data <= self.starts.data:
+            raise ValidationError(_(EndsBeforeStart.text))
+
     def validate_agenda(self, field: Any) -> None:
         if len(self.items) > Rows.MOST:
             raise ValidationError(_("An agenda has at most %(most)s items.", most=Rows.MOST))
 
     @property
-    def asks(self) -> bool:
-        return super().asks or self.passed
+    def asked(self) -> set[str]:
+        return super().asked | ({"past_agreed"} if self.passed else set())
+
+    @property
+    def balance(self) -> dict[str, Any]:
+        """What the items come to beside the length of the evening: for the page, which says it, and for `enhance.js`."""
+        starts, ends = self.starts.data, self.ends.data
+        takes = sum(item["minutes"] for item in self.items)
+        lasts = (ends.hour - starts.hour) * 60 + ends.minute - starts.minute if starts and ends else 0
+        return {"takes": takes, "lasts": lasts, "from": self.starts.id, "until": self.ends.id} | {
+            "alone": _("The agenda takes %(takes)s minutes."),
+            "free": _("The agenda takes %(takes)s of the evening's %(lasts)s minutes. Still free: %(rest)s."),
+            "full": _("The agenda fills the whole evening: %(takes)s minutes."),
+            "over": _("The agenda takes %(takes)s minutes; the evening has %(lasts)s. Too much: %(rest)s."),
+        }
 
     @property
     def items(self) -> list[dict[str, Any]]:
@@ -123,12 +152,12 @@ def ask_about_day(form: MeetingForm, today: date, was: date | None = None) -> bo
     the day it was shown with.
     """
     told = form.day.data
-    if told >= today or told == was or (form.past_agreed.data and form.past_seen.data == told.isoformat()):
+    if told is None or told >= today or told == was or (form.past_agreed.data and form.past_seen.data == told.isoformat()):
         return True
     form.passed = True
     form.past_seen.data = told.isoformat()
     form.past_agreed.data = False
-    form.past_agreed.errors = [_("This day has passed.")]
+    form.past_agreed.errors = [_("This day has passed. Is that the day you mean?")]
     return False
 
 
@@ -139,13 +168,18 @@ class HoldForm(Form):
         description=Words(N_("Everybody counts, guests too. Empty: those who are ticked.")),
         render_kw={"inputmode": "numeric"},
     )
+
     members = SelectMultipleField(
-        Words(N_("Who was there?")),
+        Words(N_("Members who came")),
         widget=widgets.ListWidget(prefix_label=False),
         option_widget=widgets.CheckboxInput(),
         description=Words(N_("Stays in this circle.")),
     )
     notes = area(N_("Notes"), hint=N_("Stay in this circle. They are the start of the report."))
+
+    def validate_attended(self, field: Any) -> None:
+        if field.data is not None and field.data < len(self.members.data or []):
+            raise ValidationError(_(MoreCameThanCounted.text))
 
 
 class RoundForm(Form):
@@ -158,6 +192,7 @@ class RoundForm(Form):
 
 
 class ReportForm(AskingForm):
+    look = look_first()
     report = area(N_("Report"), needed=True, rows=18, hint=N_("Everybody can read this, in other towns too: leave names out."))
 
 
@@ -179,17 +214,18 @@ def index() -> Any:
 @pages.route("/new", methods=["GET", "POST"])
 @require("facilitator")
 def plan() -> Any:
-    form = MeetingForm(data={"agenda": [{"title": _(title), "minutes": minutes} for title, minutes in FIXED]})
+    with speak(HOUSE):  # the whole circle reads it, and the other towns
+        fixed = [{"title": _(title), "minutes": minutes} for title, minutes in FIXED]
+    form = MeetingForm(data={"agenda": fixed})
     with reading() as session:
         form.offer(session)
         if not form.is_submitted():
             _copy_last(session, form)
-    if not form.agenda.pressed and form.validate_on_submit():
+    if _is_right(form):
         with naming(form), transaction() as session:
-            if _nothing_to_ask(form, session):
-                meeting = actions.plan_meeting(session, **form.told)
-                flash_ok(_("The meeting is planned."))
-                return redirect(url_for(".show", code=meeting.code))
+            meeting = actions.plan_meeting(session, **form.told)
+            flash_ok(_("The meeting is planned."))
+            return redirect(url_for(".show", code=meeting.code))
     return _form_page(form, None)
 
 
@@ -200,9 +236,13 @@ def _copy_last(session: Session, form: MeetingForm) -> None:
         form.starts.data, form.ends.data, form.place_name.data = last.starts, last.ends, last.place_name
 
 
-def _nothing_to_ask(form: MeetingForm, session: Session, was: date | None = None) -> bool:
-    answers = ask_about_day(form, today(), was), ask_about_names(form, session, form.texts)  # both at once
-    return all(answers)
+def _is_right(form: MeetingForm, was: date | None = None) -> bool:
+    """Whether this may be saved. What is wrong and what is to be asked is said at once, not one after the other."""
+    if not form.is_submitted() or form.agenda.pressed:
+        return False
+    right = form.validate()
+    with reading() as session:
+        return all([right, ask_about_day(form, today(), was), ask_about_names(form, session, form.texts)])
 
 
 def _form_page(form: MeetingForm, meeting: Meeting | None) -> Any:
@@ -214,7 +254,7 @@ def _form_page(form: MeetingForm, meeting: Meeting | None) -> Any:
 def show(code: str) -> Any:
     with reading() as session:
         meeting = actions.find_meeting(session, code)
-        came, entries, silent = [], [], []
+        came, standing = [], Round()
         if may("member"):
             came = session.scalars(
                 select(Member.name)
@@ -222,21 +262,7 @@ def show(code: str) -> Any:
                 .where(Attendance.meeting == code)
                 .order_by(Member.name)
             ).all()
-            entries = session.execute(
-                select(RoundEntry, Initiative)
-                .join(Initiative, Initiative.code == RoundEntry.initiative)
-                .where(RoundEntry.meeting == code, Initiative.withdrawn_on.is_(None))
-                .order_by(Initiative.name)
-            ).all()
-            silent = session.scalars(
-                select(Initiative)
-                .where(
-                    Initiative.withdrawn_on.is_(None),
-                    Initiative.phase != "stopped",
-                    Initiative.code.not_in(select(RoundEntry.initiative).where(RoundEntry.meeting == code)),
-                )
-                .order_by(Initiative.name)
-            ).all()
+            standing = _round(session, code)
         lessons = session.scalars(
             select(Lesson).where(Lesson.meeting == code, Lesson.withdrawn_on.is_(None)).order_by(Lesson.shared_on)
         ).all()
@@ -244,22 +270,78 @@ def show(code: str) -> Any:
         "meetings/show.html",
         meeting=meeting,
         came=came,
-        entries=[(entry, initiative, _answers(entry)) for entry, initiative in entries],
-        silent=silent,
+        entries=[(entry, initiative, _answers(entry)) for entry, initiative in standing.told],
+        round=standing,
         lessons=lessons,
         begun=meeting.day <= today(),
-        steps=_evening_steps(meeting, told=bool(entries), learned=bool(lessons)) if may("facilitator") else [],
+        passed=meeting.status == "planned" and meeting.day < today(),
+        recent=today() - meeting.day <= RECENT,
+        steps=_evening_steps(meeting, standing, learned=bool(lessons)) if may("facilitator") else [],
     )
 
 
-def _evening_steps(meeting: Meeting, *, told: bool, learned: bool) -> list[dict[str, Any]]:
-    """What the facilitator does on the evening and after it, in this order; the first that is not done is the next."""
-    if meeting.day > today() or meeting.report_published:
+NAMED = 4
+"""So many gardens are named in a sentence; all of them stand in the list below it."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """How far the round of an evening is."""
+
+    told: Sequence[tuple[RoundEntry, Initiative]] = ()
+    unheard: Sequence[Initiative] = ()
+    """Those who were not heard this evening."""
+    left: Sequence[Initiative] = ()
+    """Those of whom nothing is written down yet."""
+
+    @property
+    def gardens(self) -> int:
+        return len(self.told) + len(self.unheard) + len(self.left)
+
+    @property
+    def standing(self) -> str:
+        """For people: 9 of 14 gardens heard."""
+        told = number(len(self.told))
+        return ngettext("%(told)s of %(n)s garden heard.", "%(told)s of %(n)s gardens heard.", self.gardens, told=told)
+
+    @property
+    def who_is_left(self) -> str:
+        """For people, by name."""
+        names = ", ".join(garden.name for garden in self.left[:NAMED])
+        more = len(self.left) - NAMED
+        if more > 0:
+            return ngettext(
+                "Still to come: %(names)s and %(n)s other.", "Still to come: %(names)s and %(n)s others.", more, names=names
+            )
+        return _("Still to come: %(names)s.", names=names) if names else ""
+
+
+def _round(session: Session, meeting: str) -> Round:
+    entries = actions.round_entries(session, meeting)
+    return Round(
+        told=[(entry, garden) for entry, garden in entries if entry.heard],
+        unheard=[garden for entry, garden in entries if not entry.heard],
+        left=actions.silent_gardens(session, meeting),
+    )
+
+
+def _evening_steps(meeting: Meeting, standing: Round, *, learned: bool) -> list[dict[str, Any]]:
+    """What the facilitator does on the evening and after it, in this order; the first that is not done is the next.
+
+    Of an evening of long ago nothing is next: whoever likes may still finish it.
+    """
+    if meeting.day > today() or meeting.report_published or (meeting.status == "planned" and meeting.day < today()):
         return []
     here = {"code": meeting.code}
     steps = [
         {"title": _("Who came?"), "url": url_for(".hold", **here), "icon": "people", "done": meeting.status == "held"},
-        {"title": _("Write down the round"), "url": url_for(".show", _anchor="round", **here), "icon": "pencil", "done": told},
+        {
+            "title": _("Write down the round"),
+            "text": f"{standing.standing} {standing.who_is_left}".strip(),
+            "url": url_for(".show", _anchor="round", **here),
+            "icon": "pencil",
+            "done": not standing.left,
+        },
         {
             "title": _("Share what was learned"),
             "url": url_for("lessons.share", meeting=meeting.code),
@@ -273,7 +355,10 @@ def _evening_steps(meeting: Meeting, *, told: bool, learned: bool) -> list[dict[
             "done": meeting.report_published,
         },
     ]
-    first = next((step for step in steps if not step["done"]), None)
+    if not standing.gardens:
+        del steps[1]  # nobody is there to tell
+    recent = today() - meeting.day <= RECENT
+    first = next((step for step in steps if not step["done"]), None) if recent else None
     return [step | {"state": "done" if step["done"] else "current" if step is first else ""} for step in steps]
 
 
@@ -291,12 +376,11 @@ def change(code: str) -> Any:
         held = {name: getattr(meeting, name) for name in names}
         form = MeetingForm(data=held | {"theme": meeting.theme or "", "agenda": meeting.agenda or []})
         form.offer(session)
-    if not form.agenda.pressed and form.validate_on_submit():
+    if _is_right(form, meeting.day):
         with naming(form), transaction() as session:
-            if _nothing_to_ask(form, session, meeting.day):
-                actions.change_meeting(session, code, **form.told)
-                flash_ok(_("Saved. The other towns will see this too."))
-                return redirect(url_for(".show", code=code))
+            actions.change_meeting(session, code, **form.told)
+            flash_ok(_("Saved. The other towns will see this too."))
+            return redirect(url_for(".show", code=code))
     return _form_page(form, meeting)
 
 
@@ -340,9 +424,20 @@ def tell(code: str, initiative: str) -> Any:
     if form.validate_on_submit():
         with transaction() as session:
             actions.tell_in_round(session, code, initiative, **{name: form[name].data for name in ANSWERS})
-        flash_ok(_("Written down. Is there a lesson in it for others? Share it in one step."))
+            standing = _round(session, code)
+        all_told = _("Written down. Every garden has had its turn.")
+        flash_ok(_("Written down. %(standing)s", standing=standing.standing) if standing.left else all_told)
         return redirect(url_for(".show", code=code))  # the page's top says that it was kept, and what comes next
     return render("meetings/round.html", form=form, meeting=meeting, garden=garden), 422 if form.is_submitted() else 200
+
+
+@pages.post("/<code>/close-round")
+@require("facilitator")
+def close_round(code: str) -> Any:
+    with transaction() as session:
+        actions.close_round(session, code)
+    flash_ok(_("The round is closed. Does a garden still want to tell something? You can always write it down."))
+    return redirect(url_for(".show", code=code))
 
 
 @pages.route("/<code>/report", methods=["GET", "POST"])
@@ -354,33 +449,33 @@ def report(code: str) -> Any:
         if meeting.status != "held":
             raise NotHeldYet
         if not form.is_submitted():
-            form.report.data = meeting.report or _draft(session, meeting)
-    if form.validate_on_submit():
+            with speak(HOUSE):
+                form.report.data = meeting.report or _draft(session, meeting)
+    if not form.look.data and form.validate_on_submit():
         with transaction() as session:
             if ask_about_names(form, session, [form.report.data]):
                 actions.publish_report(session, code, form.report.data)
                 flash_ok(_("The report is published. The other towns will see it too."))
                 return redirect(url_for(".show", code=code))
-    return render("meetings/report.html", form=form, meeting=meeting), 422 if form.is_submitted() else 200
+    page = render("meetings/report.html", form=form, meeting=meeting)
+    return page, 422 if form.is_submitted() and not form.look.data else 200
 
 
 def _draft(session: Session, meeting: Meeting) -> str:
-    """The report of the evening, ready before the drinks are (R14): how many came, the notes, and what the round brought."""
+    """The report of the evening, ready before the drinks are (R14): how many came, the notes, and what the round brought.
+
+    Everybody will read it, so call it in the house's language, whoever asks.
+    """
     parts = []
     if meeting.attended is not None:
         parts.append(ngettext("%(n)s person came.", "%(n)s people came.", meeting.attended))
     if meeting.notes:
         parts.append(meeting.notes)
-    told = session.execute(
-        select(RoundEntry, Initiative.name)
-        .join(Initiative, Initiative.code == RoundEntry.initiative)
-        .where(RoundEntry.meeting == meeting.code, Initiative.withdrawn_on.is_(None))
-        .order_by(Initiative.name)
-    ).all()
+    told = _round(session, meeting.code).told
     if told:
         parts.append(f"## {_('The round')}")
-    for entry, name in told:
-        parts.append(f"### {name}")
+    for entry, garden in told:
+        parts.append(f"### {garden.name}")
         parts += [f"**{question}** {answer}" for _name, question, answer in _answers(entry)]
     return "\n\n".join(parts)
 
@@ -389,6 +484,7 @@ def _draft(session: Session, meeting: Meeting) -> str:
 @require("facilitator")
 def cancel(code: str) -> Any:
     with transaction() as session:
+        passed = actions.find_meeting(session, code).day < today()
         actions.cancel_meeting(session, code)
-    flash_ok(_("The meeting is cancelled."))
+    flash_ok(_("Noted: this meeting did not take place.") if passed else _("The meeting is cancelled."))
     return redirect(url_for(".index"))
