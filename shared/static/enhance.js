@@ -36,7 +36,8 @@ for (const list of document.querySelectorAll(".entries")) {
     if (!balance) return;
     const minutes = [...list.querySelectorAll("[type=number]")].map((field) => field.valueAsNumber || 0);
     const takes = minutes.reduce((all, one) => all + one, 0);
-    const lasts = ((until?.valueAsNumber ?? NaN) - (from?.valueAsNumber ?? NaN)) / 60000 || 0, rest = lasts - takes;
+    const lasts = from && until ? (until.valueAsNumber - from.valueAsNumber) / 60000 || 0 : Number(balance.dataset.lasts);
+    const rest = lasts - takes;
     const said = balance.dataset[lasts <= 0 ? "alone" : rest > 0 ? "free" : rest ? "over" : "full"];
     const words = said.replace("%(takes)s", takes).replace("%(lasts)s", lasts).replace("%(rest)s", Math.abs(rest));
     if (balance.value !== words) balance.value = words;

@@ -250,3 +250,14 @@ def test_a_first_visit_is_light(new_page, own_sites, name):
     network.on("Network.loadingFinished", lambda told: received.append(told["encodedDataLength"]))
     page.goto(own_sites.named(name).url + "/", wait_until="networkidle")
     assert 0 < sum(received) <= 150_000, received
+
+
+def test_the_page_of_the_house_style_shows_rows_and_a_text_that_is_looked_at(new_page, own_sites):
+    page = new_page()
+    page.goto(own_sites.hub.url + "/dev/components")
+    assert page.locator(".entries-sum").inner_text() == "The agenda takes 60 of 90 minutes. Still free: 30."
+    assert page.locator(".entries > .entry").count() == 4
+    page.locator("[name=agenda-1-title]").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.name") == "agenda-1-minutes"
+    assert page.locator(".preview strong").inner_text() == "and begin with coffee"

@@ -97,6 +97,20 @@ def test_what_is_wrong_and_what_is_asked_stand_there_at_once(facilitator, told):
     assert len(told()) == before
 
 
+@pytest.mark.parametrize(
+    ("path", "texts"),
+    [
+        ("/lessons/new", {"title": "", "body": "Ask Bas van der Biet."}),
+        ("/initiatives/new", {"name": "", "about_text": "Ask Bas van der Biet."}),
+        ("/circle/edit", {"name": "", "about_text": "Ask Bas van der Biet."}),
+    ],
+)
+def test_every_form_that_asks_says_at_once_what_is_wrong_too(facilitator, path, texts):
+    page = facilitator.send(path, 422, **texts)
+    assert "<li>Bas van der Biet</li>" in page
+    assert "Fill this in." in page.partition("error-summary")[2].partition("</ul>")[0]
+
+
 def test_one_question_alone_stands_instead_of_a_list(facilitator):
     assert "error-summary" not in facilitator.send(NEW, 422, **PAST)
     assert "error-summary" not in facilitator.send(NEW, 422, **EVENING | {"title": "Bas van der Biet"})

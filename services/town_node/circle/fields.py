@@ -13,7 +13,7 @@ from shared.coordinates import read_place, write_place
 from shared.events import LINE_MAX, TEXT_MAX, Place
 from shared.fields import MarkedText
 from shared.language import N_, Words, _
-from shared.web import Form
+from shared.web import Form, reading
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u0085\u2028\u2029]")
 
@@ -103,6 +103,8 @@ class AskingForm(Form):
 
     names_seen = HiddenField()
     names_agreed = BooleanField(Words(N_("They agreed that this is told to everybody, or this is no person.")))
+    look: Any = None
+    """The button of `look_first`, in a form that has one."""
     found: Iterable[str] = ()
     """What the node recognised and asks about; the form shows it with the box to tick."""
 
@@ -115,6 +117,15 @@ class AskingForm(Form):
     def asked(self) -> set[str]:
         """The fields that hold a question."""
         return {"names_agreed"} if self.found else set()
+
+
+def is_right(form: AskingForm, texts: Iterable[str | None]) -> bool:
+    """Whether what was sent may be acted on. What is wrong and what is to be asked is said at once, not one after the other."""
+    if not form.is_submitted() or (form.look is not None and form.look.data):
+        return False
+    right = form.validate()
+    with reading() as session:
+        return ask_about_names(form, session, texts) and right
 
 
 def ask_about_names(form: AskingForm, session: Session, texts: Iterable[str | None]) -> bool:

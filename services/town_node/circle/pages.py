@@ -11,10 +11,10 @@ from services.town_node.circle import actions
 from services.town_node.circle.fields import (
     AskingForm,
     area,
-    ask_about_names,
     choose,
     email_like,
     halves,
+    is_right,
     line,
     no_coordinates,
     one_line,
@@ -100,23 +100,22 @@ def edit() -> Any:
     form = CircleForm(obj=circle)
     if not form.is_submitted() and circle is None and joined:
         form.name.data, form.place_name.data = f"Kenniskring {joined.name}", joined.name
-    if form.validate_on_submit():
+    if is_right(form, [form.name.data, form.place_name.data, form.about_text.data, form.themes.data]):
         with transaction() as session:
-            if ask_about_names(form, session, [form.name.data, form.place_name.data, form.about_text.data, form.themes.data]):
-                actions.describe_circle(
-                    session,
-                    name=form.name.data,
-                    place_name=form.place_name.data,
-                    about_text=form.about_text.data,
-                    status=form.status.data,
-                    method=form.method.data,
-                    founded=form.founded.data,
-                    themes=_theme_codes(form.themes.data),
-                    public_phone=form.public_phone.data or None,
-                    **halves(form.place.data),
-                )
-                flash_ok(_("Saved. The other towns will see this too."))
-                return redirect(url_for(".profile"))
+            actions.describe_circle(
+                session,
+                name=form.name.data,
+                place_name=form.place_name.data,
+                about_text=form.about_text.data,
+                status=form.status.data,
+                method=form.method.data,
+                founded=form.founded.data,
+                themes=_theme_codes(form.themes.data),
+                public_phone=form.public_phone.data or None,
+                **halves(form.place.data),
+            )
+            flash_ok(_("Saved. The other towns will see this too."))
+            return redirect(url_for(".profile"))
     chart = atlas.told(
         url_for("initiatives.map_places"),
         url_for("initiatives.index") + "/{code}",

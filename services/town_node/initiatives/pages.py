@@ -11,9 +11,9 @@ from services.town_node.circle.fields import (
     NOT_UNDERSTOOD,
     AskingForm,
     area,
-    ask_about_names,
     choose,
     halves,
+    is_right,
     line,
     no_coordinates,
     spot,
@@ -202,14 +202,13 @@ def register() -> Any:
     form = InitiativeForm()
     if not form.is_submitted():
         form.since.data = today()
-    if form.validate_on_submit():
+    if is_right(form, form.texts):
         with naming(form), transaction() as session:
-            if ask_about_names(form, session, form.texts):
-                initiative = actions.register_initiative(
-                    session, phase=form.phase.data, since=form.since.data, today=today(), **form.told
-                )
-                flash_ok(_("%(name)s is in the register now. The other towns will see it too.", name=initiative.name))
-                return redirect(url_for(".show", code=initiative.code))
+            initiative = actions.register_initiative(
+                session, phase=form.phase.data, since=form.since.data, today=today(), **form.told
+            )
+            flash_ok(_("%(name)s is in the register now. The other towns will see it too.", name=initiative.name))
+            return redirect(url_for(".show", code=initiative.code))
     return render("initiatives/form.html", form=form, initiative=None, chart=_picking()), 422 if form.is_submitted() else 200
 
 
@@ -220,12 +219,11 @@ def change(code: str) -> Any:
         initiative = actions.find_initiative(session, code)
     form = InitiativeForm(obj=initiative)
     del form.phase, form.since  # a phase is reached, with its own day
-    if form.validate_on_submit():
+    if is_right(form, form.texts):
         with transaction() as session:
-            if ask_about_names(form, session, form.texts):
-                actions.change_initiative(session, code, **form.told)
-                flash_ok(_("Saved. The other towns will see this too."))
-                return redirect(url_for(".show", code=code))
+            actions.change_initiative(session, code, **form.told)
+            flash_ok(_("Saved. The other towns will see this too."))
+            return redirect(url_for(".show", code=code))
     page = render("initiatives/form.html", form=form, initiative=initiative, chart=_picking(code))
     return page, 422 if form.is_submitted() else 200
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from wtforms import BooleanField
 
-from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line, look_first
+from services.town_node.circle.fields import AskingForm, area, choose, is_right, line, look_first
 from services.town_node.circle.membership import membership
 from services.town_node.circle.model import Circle
 from services.town_node.config import Settings
@@ -148,12 +148,11 @@ def share() -> Any:
             _begin_from_round(session, form)
             _begin_from_lesson(session, form)
         form.offer(session)
-    if not form.look.data and form.validate_on_submit():
+    if is_right(form, [form.title.data, form.body.data]):
         with transaction() as session:
-            if ask_about_names(form, session, [form.title.data, form.body.data]):
-                lesson = actions.share_lesson(session, me(), today=today(), byline=_byline(form), **form.told)
-                flash_ok(_("Thank you. Members find this lesson now, and so will the other towns."))
-                return redirect(url_for(".show", code=lesson.code))
+            lesson = actions.share_lesson(session, me(), today=today(), byline=_byline(form), **form.told)
+            flash_ok(_("Thank you. Members find this lesson now, and so will the other towns."))
+            return redirect(url_for(".show", code=lesson.code))
     return _form_page(form, None)
 
 
@@ -224,13 +223,12 @@ def revise(code: str) -> Any:
         del form.signed  # only the author can agree to be named
     elif not form.is_submitted():
         form.signed.data = bool(lesson.byline_name)
-    if not form.look.data and form.validate_on_submit():
+    if is_right(form, [form.title.data, form.body.data]):
         with transaction() as session:
-            if ask_about_names(form, session, [form.title.data, form.body.data]):
-                byline = _byline(form) if own else lesson.byline_name
-                actions.revise_lesson(session, code, today=today(), byline=byline, **form.told)
-                flash_ok(_("Saved. The other towns will see this too."))
-                return redirect(url_for(".show", code=code))
+            byline = _byline(form) if own else lesson.byline_name
+            actions.revise_lesson(session, code, today=today(), byline=byline, **form.told)
+            flash_ok(_("Saved. The other towns will see this too."))
+            return redirect(url_for(".show", code=code))
     return _form_page(form, lesson)
 
 

@@ -21,7 +21,7 @@ from wtforms import (
 )
 from wtforms.validators import InputRequired, Length, NumberRange, Optional, ValidationError
 
-from services.town_node.circle.fields import AskingForm, area, ask_about_names, choose, line, look_first, one_line
+from services.town_node.circle.fields import AskingForm, area, choose, is_right, line, look_first, one_line
 from services.town_node.circle.model import Circle, Member
 from services.town_node.initiatives.actions import find_initiative
 from services.town_node.initiatives.model import Initiative
@@ -221,7 +221,7 @@ def plan() -> Any:
         form.offer(session)
         if not form.is_submitted():
             _copy_last(session, form)
-    if _is_right(form):
+    if _may_be_saved(form):
         with naming(form), transaction() as session:
             meeting = actions.plan_meeting(session, **form.told)
             flash_ok(_("The meeting is planned."))
@@ -236,13 +236,11 @@ def _copy_last(session: Session, form: MeetingForm) -> None:
         form.starts.data, form.ends.data, form.place_name.data = last.starts, last.ends, last.place_name
 
 
-def _is_right(form: MeetingForm, was: date | None = None) -> bool:
+def _may_be_saved(form: MeetingForm, was: date | None = None) -> bool:
     """Whether this may be saved. What is wrong and what is to be asked is said at once, not one after the other."""
     if not form.is_submitted() or form.agenda.pressed:
         return False
-    right = form.validate()
-    with reading() as session:
-        return all([right, ask_about_day(form, today(), was), ask_about_names(form, session, form.texts)])
+    return all([is_right(form, form.texts), ask_about_day(form, today(), was)])
 
 
 def _form_page(form: MeetingForm, meeting: Meeting | None) -> Any:
@@ -376,7 +374,7 @@ def change(code: str) -> Any:
         held = {name: getattr(meeting, name) for name in names}
         form = MeetingForm(data=held | {"theme": meeting.theme or "", "agenda": meeting.agenda or []})
         form.offer(session)
-    if _is_right(form, meeting.day):
+    if _may_be_saved(form, meeting.day):
         with naming(form), transaction() as session:
             actions.change_meeting(session, code, **form.told)
             flash_ok(_("Saved. The other towns will see this too."))
@@ -451,12 +449,11 @@ def report(code: str) -> Any:
         if not form.is_submitted():
             with speak(HOUSE):
                 form.report.data = meeting.report or _draft(session, meeting)
-    if not form.look.data and form.validate_on_submit():
+    if is_right(form, [form.report.data]):
         with transaction() as session:
-            if ask_about_names(form, session, [form.report.data]):
-                actions.publish_report(session, code, form.report.data)
-                flash_ok(_("The report is published. The other towns will see it too."))
-                return redirect(url_for(".show", code=code))
+            actions.publish_report(session, code, form.report.data)
+            flash_ok(_("The report is published. The other towns will see it too."))
+            return redirect(url_for(".show", code=code))
     page = render("meetings/report.html", form=form, meeting=meeting)
     return page, 422 if form.is_submitted() and not form.look.data else 200
 
