@@ -165,6 +165,11 @@ class _Store:
             found |= {(row.town, row.epoch, row.seq): bytes(row.hash) for row in self.session.execute(query)}
         return found
 
+    def holds(self, town: str, epoch: str) -> bool:
+        """Whether anything of this epoch is held. A hub that was put back may know of it all the same."""
+        here = select(inbox.c.seq).where(inbox.c.town == town, inbox.c.epoch == epoch).limit(1)
+        return any(place[:2] == (town, epoch) for place in self.rows) or self.session.scalar(here) is not None
+
     def know_epoch(self, town: str, epoch: str) -> None:
         """A log is heard of for the first time.
 
@@ -370,7 +375,7 @@ def _turns_page(store: _Store, outcome: Outcome, message: Message, cursor: dict[
         cursor.update(gap_at=store.now, moved=True)
         return False
     begun = store.session.execute(select(epoch_order).where(epoch_order.c.town == town, epoch_order.c.epoch == present)).first()
-    follows = store.pins.number_of(town, opened.previous)
+    follows = store.holds(town, opened.previous)
     reach, reached = cursor["seq"], bytes(cursor["hash"])
     counts_to = store.pins.counts_to(town, present)
     if counts_to is not None and counts_to < reach:  # what lies beyond is nobody's word
@@ -378,7 +383,7 @@ def _turns_page(store: _Store, outcome: Outcome, message: Message, cursor: dict[
         reached = store.stored_hashes([(town, present, reach)]).get((town, present, reach), NO_HASH)
     knows_all = opened.previous == present and (opened.last > reach or (opened.last == reach and opened.last_hash == reached.hex()))
     trusted = cursor["thawed"] or town == KOEPEL
-    if not knows_all and follows is not None and not trusted:
+    if not knows_all and follows and not trusted:
         outcome.verdict, outcome.reason = "forked", f"epoch {message.epoch} does not follow what is stored"
         store.freeze(town, "two_copies" if opened.previous != present else "forked")
         return False

@@ -28,6 +28,8 @@ from shared.keys import from_text, key_id_of, to_text, verified
 
 NEVER = "none"
 """The epoch of an end that comes before everything: this key counts nowhere."""
+WHOLE = 2**53 - 1
+"""The last place there can be: an end here lets a key count for all of its epoch."""
 ROTATES = b"rotate1"
 """What a new key's proof is made for."""
 
@@ -174,13 +176,13 @@ def end_key(session: Session, town: str, key_id: str, epoch: str, last: int) -> 
     """This key counts up to that place, and no further. An end that is already there is never moved on."""
     row = session.execute(select(pin).where(pin.c.town == town, pin.c.key_id == key_id)).first()
     if row is None or (
-        row.ends_epoch is not None and _place(session, town, row.ends_epoch, row.ends_seq) <= _place(session, town, epoch, last)
+        row.ends_epoch is not None and place_of(session, town, row.ends_epoch, row.ends_seq) <= place_of(session, town, epoch, last)
     ):
         return
     session.execute(update(pin).where(pin.c.town == town, pin.c.key_id == key_id).values(ends_epoch=epoch, ends_seq=last))
 
 
-def _place(session: Session, town: str, epoch: str, seq: int) -> tuple[float, int]:
+def place_of(session: Session, town: str, epoch: str, seq: int) -> tuple[float, int]:
     """Something by which places of a town's log can be compared; an epoch that is unknown here is still to come."""
     if epoch == NEVER:
         return (-1, 0)
@@ -194,13 +196,14 @@ def revoke_key(session: Session, town: str, key_id: str, epoch: str, last: int, 
         unheard = {"town": town, "key_id": key_id, "public_key": b"", "pinned_at": now, "ends_epoch": epoch, "ends_seq": last}
         session.execute(pin.insert(), unheard)
     end_key(session, town, key_id, epoch, last)
-    _cut_off(session, town, epoch, last)
+    shorten(session, town, epoch, last)
 
 
-def _cut_off(session: Session, town: str, epoch: str, last: int) -> None:
+def shorten(session: Session, town: str, epoch: str, last: int) -> None:
+    """This epoch counts up to that place at most. A whole one (`WHOLE`) is not shortened."""
     here = cut_off.c.town == town, cut_off.c.epoch == epoch
     before = session.scalar(select(cut_off.c.last).where(*here))
-    if epoch != NEVER and (before is None or before > last):
+    if epoch != NEVER and last < WHOLE and (before is None or before > last):
         upsert(session, cut_off, [{"town": town, "epoch": epoch, "last": last}])
 
 
@@ -229,7 +232,7 @@ def replace_keys(session: Session, town: str, public: bytes, epoch: str, last: i
 
     A key that is pinned already was heard of before, and others may have come after it: then no key changes.
     """
-    _cut_off(session, town, epoch, last)
+    shorten(session, town, epoch, last)
     fresh = {"town": town, "key_id": key_id_of(public), "public_key": public, "pinned_at": now}
     if session.execute(select(pin.c.key_id).where(pin.c.town == town, pin.c.key_id == fresh["key_id"])).first() is not None:
         return

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 
-from services.hub.config import HERE, Settings, load_settings, open_hub, utc_now, web_secret
+from services.hub.config import HERE, Settings, load_settings, utc_now, web_secret
 from services.hub.federation.doors import doors
 from services.hub.initiatives.api import room as initiative_room
 from services.hub.initiatives.pages import pages as initiative_pages
@@ -13,6 +13,7 @@ from services.hub.lessons.api import room as lesson_room
 from services.hub.lessons.pages import pages as lesson_pages
 from services.hub.meetings.api import room as meeting_room
 from services.hub.meetings.pages import pages as meeting_pages
+from services.hub.memory import open_remembering
 from services.hub.towns.api import room as town_room
 from services.hub.towns.association import pages as association_pages
 from services.hub.towns.deeds import DEEDS
@@ -44,7 +45,7 @@ ABOUT_API = (
 def create_app(settings: Settings | None = None) -> Flask:
     """The application, for gunicorn and for tests."""
     settings = settings or load_settings()
-    database, author = open_hub(settings)
+    database, author = open_remembering(settings)
     app = open_site(
         Site(
             package=__package__ or "services.hub",

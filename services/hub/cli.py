@@ -30,6 +30,7 @@ from pathlib import Path
 import click
 
 from services.hub.config import HERE, PREFIX, Settings, load_settings, open_hub, utc_now, web_secret
+from services.hub.memory import PROJECTIONS, keyring, open_remembering
 from services.hub.towns.broker import definitions, forget_users
 from services.hub.towns.joining import add_town, found_association, readmit_town, renew_code
 from services.hub.towns.parting import revoke_keys
@@ -94,6 +95,7 @@ def _make_ready(settings: Settings) -> None:
     """Find at the start, and say in one line, what would otherwise be found later and in many."""
     database, _ = open_hub(settings)
     require_tables(HERE / "migrations", database, "hub")
+    keyring(settings).read()
     web_secret(settings)
 
 
@@ -131,7 +133,7 @@ def town() -> None:
 @settled
 def town_add(settings: Settings, slug: str, name: str) -> None:
     """Make a town and print its joining code. Whoever uses it is let in at once."""
-    database, _ = open_hub(settings)
+    database, _ = open_remembering(settings)
     with database.transaction() as session:
         code = add_town(session, slug, name, utc_now())
     click.echo(code)
@@ -142,7 +144,7 @@ def town_add(settings: Settings, slug: str, name: str) -> None:
 @settled
 def town_code(settings: Settings, slug: str) -> None:
     """Print a new joining code for a town that has not joined yet; the one before stops working."""
-    database, _ = open_hub(settings)
+    database, _ = open_remembering(settings)
     with database.transaction() as session:
         code = renew_code(session, slug, utc_now())
     click.echo(code)
@@ -153,7 +155,7 @@ def town_code(settings: Settings, slug: str) -> None:
 @settled
 def town_readmit(settings: Settings, slug: str) -> None:
     """Print a code with which a town that lost its node and its key, or that left, joins anew; the old key counts until then."""
-    database, _ = open_hub(settings)
+    database, _ = open_remembering(settings)
     with database.transaction() as session:
         code = readmit_town(session, slug, utc_now())
     click.echo(code)
@@ -165,7 +167,7 @@ def town_readmit(settings: Settings, slug: str) -> None:
 @settled
 def town_revoke(settings: Settings, slug: str, last: int | None) -> None:
     """End a town's key that is in wrong hands. Afterwards the town joins anew, with a code of `readmit`."""
-    database, _ = open_hub(settings)
+    database, _ = open_remembering(settings)
     with database.transaction() as session:
         revoke_keys(session, slug, utc_now(), last)
 
@@ -178,9 +180,9 @@ def put_back(settings: Settings) -> None:
     from services.hub.worker import speak_for_association
     from shared.restore import Sidecar
 
-    database, _ = open_hub(settings)
+    database, _ = open_remembering(settings)
     speak_for_association(database)
-    keep_in_step(database, Sidecar(settings.state / "reach.json"), put_back=True)
+    keep_in_step(database, Sidecar(settings.state / "reach.json"), keyring(settings), put_back=True)
     click.echo("The towns read everything again from here.")
 
 
@@ -289,8 +291,6 @@ def rebuild_all(settings: Settings) -> None:
 
     Readers see the old rows until it is done, and the worker may go on: it waits with folding.
     """
-    from services.hub.worker import PROJECTIONS  # late: it brings the bus along
-
     database, _ = open_hub(settings)
     with database.reading() as session:
         total = foldable(session)

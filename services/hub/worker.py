@@ -32,27 +32,25 @@ from functools import partial
 
 from sqlalchemy import select
 
-from services.hub.config import Settings, doorbell, erasures, open_hub, utc_now
+from services.hub.config import Settings, doorbell, erasures, utc_now
 from services.hub.forwarding import FORWARD_MAX, forward
-from services.hub.initiatives.projection import initiatives
-from services.hub.lessons.projection import lessons
-from services.hub.meetings.projection import meetings
+from services.hub.memory import PROJECTIONS, keyring, open_remembering
 from services.hub.towns.broker import BrokerAway, tend_users
 from services.hub.towns.joining import Town, found_association
+from services.hub.towns.keyring import Keyring
 from services.hub.towns.parting import has_left
-from services.hub.towns.projection import towns
 from services.hub.towns.setback import keep_in_step
 from shared.bus import TROUBLE as BUS_TROUBLE
 from shared.bus import Deliveries, body_of
 from shared.db import Database
 from shared.doorbell import Doorbell
-from shared.erasure import EVERYWHERE, ErasureList, ask_again, note_erasures, replay
+from shared.erasure import ErasureList, ask_again, note_erasures
 from shared.eventlog import read_head
 from shared.heads import forget_partitions, former_partitions, show_pulse
 from shared.inbox import KOEPEL, accept_messages, inbox_cursor
 from shared.mail import Send, post_office, send_waiting
 from shared.observability import facts, failpoint, start_logging
-from shared.projections import APPLY_MAX, Projection, apply, rebuild_changed, retry_stalls
+from shared.projections import APPLY_MAX, apply, rebuild_changed, retry_stalls
 from shared.relay import Pause, position, relay_step, rewind
 from shared.restore import Sidecar
 from shared.routes import ingest_queues, queue_of
@@ -60,7 +58,6 @@ from shared.serving import Job, holding, spare_memory, work_until_stopped
 
 log = logging.getLogger(__name__)
 
-PROJECTIONS: Sequence[Projection] = (towns, initiatives, meetings, lessons)
 PULSE_EVERY = 5.0
 """Seconds between signs of life."""
 LOOK_EVERY = 1.0
@@ -106,7 +103,7 @@ def run(settings: Settings, stop: Callable[[], bool] = lambda: False, partitions
     """Work until stopped; take in these partitions, or all. Raises when the database fails."""
     start_logging("hub.worker", settings.log_level)
     spare_memory()
-    (database, _), bell = open_hub(settings), doorbell(settings)
+    (database, _), bell = open_remembering(settings), doorbell(settings)
     take_in = [partial(_hold_partition, settings, database, bell, one) for one in partitions or range(settings.partitions)]
     if partitions:  # others take in the rest, and fold perhaps
         work_until_stopped(stop, *take_in, lambda ending: _lead(settings, database, bell, ending.is_set))
@@ -120,12 +117,12 @@ def _lead(settings: Settings, database: Database, bell: Doorbell, stop: Callable
     with holding(settings.state / "worker.lock", stop) as alone:
         if not alone:
             return
-        kept, sidecar, send = erasures(settings), Sidecar(settings.state / "reach.json"), post_office(settings.mail_url)
-        replay(database, kept, PROJECTIONS, own={EVERYWHERE})
+        kept, keys, sidecar = erasures(settings), keyring(settings), Sidecar(settings.state / "reach.json")
+        send = post_office(settings.mail_url)
         with database.transaction() as session:
             found_association(session)
         speak_for_association(database)  # before a new epoch: what waits in this one would never be told
-        keep_in_step(database, sidecar)
+        keep_in_step(database, sidecar, keys)
         with database.transaction() as session:
             ask_again(session, KOEPEL)
             rebuild_changed(session, PROJECTIONS)
@@ -133,7 +130,7 @@ def _lead(settings: Settings, database: Database, bell: Doorbell, stop: Callable
         work_until_stopped(
             stop,
             *more,
-            lambda ending: _fold(database, bell, kept, sidecar, ending),
+            lambda ending: _fold(database, bell, kept, keys, sidecar, ending),
             lambda ending: _mail(settings, database, send, ending),
             *([lambda ending: _tend(settings, database, ending)] if settings.broker_api else []),
         )
@@ -226,14 +223,14 @@ def _show(settings: Settings, database: Database, partition: int, moment: dateti
         show_pulse(session, moment, empty=empty, partition=partition, partitions=settings.partitions)
 
 
-def _fold(database: Database, bell: Doorbell, kept: ErasureList, sidecar: Sidecar, ending: threading.Event) -> None:
+def _fold(database: Database, bell: Doorbell, kept: ErasureList, keys: Keyring, sidecar: Sidecar, ending: threading.Event) -> None:
     while not ending.is_set():
         bell.wait(LOOK_EVERY)
         speak_for_association(database)
         while not ending.is_set() and digest(database):
             pass
         note_erasures(database, kept)
-        keep_in_step(database, sidecar)
+        keep_in_step(database, sidecar, keys)
 
 
 def _mail(settings: Settings, database: Database, send: Send, ending: threading.Event) -> None:

@@ -1,7 +1,7 @@
 """Two towns, a hub and a courier in memory, all of the real kernel: what can be put back, copied and robbed, for the tests of it.
 
 The courier is a list. A backup is the image of a database; what the README says to keep outside it lies beside it and is not in it:
-the keys, the list of erasures, the sidecars. What starts, starts in the order in which the real processes do.
+the keys, the lists of erasures and of keys, the sidecars. What starts, starts in the order in which the real processes do.
 
 A process can die at any commit (`mortal.py`). Whoever lights its fuse catches `Died`, and starts it anew.
 """
@@ -16,6 +16,7 @@ from sqlalchemy import Column, MetaData, String, Table, delete, select
 
 from services.hub.forwarding import forward, forwarded
 from services.hub.towns.joining import PROOF, Town, join_town, readmit_town
+from services.hub.towns.keyring import recall
 from services.hub.towns.setback import keep_in_step
 from services.hub.worker import speak_for_association
 from services.town_node.circle.membership import name_key
@@ -45,7 +46,7 @@ from shared.restore import (
     setback,
     settle_conflict,
 )
-from tests.federation.mortal import Erasures, Fuse, MortalDatabase, Place, Sidecar, held_by, place_of, put_image
+from tests.federation.mortal import Erasures, Fuse, Keys, MortalDatabase, Place, Sidecar, held_by, place_of, put_image
 from tests.shared.worlds import KERNEL, lesson
 
 SLUGS = ("almere", "breda")
@@ -116,11 +117,12 @@ class Hub:
         self.database, self.projection = open_database(self.fuse), fold_into(told_lesson)
         self.author = Author(KOEPEL, self.key, world.clock, self.random.randbytes)
         self.database.info["author"] = self.author
-        self.sidecar, self.erasures, self.under_way, self.is_older = Sidecar(), Erasures(), [], False
+        self.sidecar, self.erasures, self.keys, self.under_way, self.is_older = Sidecar(), Erasures(), Keys(), [], False
         self.taken: dict[bytes, None] = {}
         """Every message that ever came over the bus, in the order of their first coming."""
         self.forgotten: set[tuple[Place, bytes]] = set()
         """What it held before it was put back, and not after."""
+        self.database.after_append = lambda: self.keys.note(self.database)
         with self.database.transaction() as session:
             open_epoch(session, self.author)
             pin_key(session, KOEPEL, self.key.public, world.clock())
@@ -176,17 +178,18 @@ class Hub:
             if not looked and not numbered:
                 break
         note_erasures(self.database, self.erasures)
-        keep_in_step(self.database, self.sidecar)
+        keep_in_step(self.database, self.sidecar, self.keys)
 
     def start(self) -> None:
         """A worker starts: if the hub was put back, it begins a new feed, and the association a new epoch."""
         self.erasures.owes_scrub = True
         replay(self.database, self.erasures, [self.projection], own={EVERYWHERE})
+        recall(self.database, self.keys, [self.projection], self.world.clock())
         speak_for_association(self.database)
         if not self.sidecar.said and self.is_older:
-            keep_in_step(self.database, self.sidecar, put_back=True)  # an operator says so: the file is gone too
+            keep_in_step(self.database, self.sidecar, self.keys, put_back=True)  # an operator says so: the file is gone too
         self.is_older = False
-        keep_in_step(self.database, self.sidecar)
+        keep_in_step(self.database, self.sidecar, self.keys)
         with self.database.transaction() as session:
             ask_again(session, KOEPEL)
 

@@ -7,9 +7,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from services.hub.towns.keyring import EMPTY, Keyring
 from shared.db import Database
 from shared.envelope import Entry
 from shared.erasure import ErasureList
@@ -102,6 +104,22 @@ class Erasures(ErasureList):
 
     def add(self, fresh) -> None:
         self.said |= set(fresh)
+
+
+class Keys(Keyring):
+    """What was decided about keys, beside the database."""
+
+    def __init__(self) -> None:
+        self.said = dict(EMPTY)
+
+    def read(self) -> dict:
+        return self.said
+
+    def write(self, said) -> None:
+        self.said = orjson.loads(orjson.dumps(said))
+
+    def alone(self):
+        return contextlib.nullcontext()
 
 
 class Sidecar:

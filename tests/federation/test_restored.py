@@ -7,20 +7,18 @@ association what the third one told; strangers forge, and whoever stole a key th
 before or after it is done, a process can die: the step ends there, and it starts anew. After every step it asks for safety; then
 all is healed and it asks for convergence, with a fold that knows nothing of the kernel's.
 
-What is put back is the database. The key files, the lists of erasures and the sidecars stay as they are, as the README wants it of
-"Backups"; a sidecar may be lost, for which the kernel has other means. An old key file that is put back is left out: nothing is
-promised of it, its node is refused until it joins anew. What no protocol can know is assumed, or done by the operators:
+What is put back is the database. The key files, the lists of erasures, the hub's list of keys and the sidecars stay as they are, as
+the README wants it of "Backups"; a sidecar may be lost, for which the kernel has other means. An old key file that is put back is
+left out: nothing is promised of it, its node is refused until it joins anew. What no protocol can know is assumed, or done by the
+operators:
 
-- What the association decided about keys after the backup of its hub, it decides again: nobody else may remember it for the hub.
-  Until then a stolen key whose end the hub has forgotten is believed there; it is not tried at such a hub.
-- A hub from before two changes of a town's key knows none of that node's keys: the town gets a code and joins anew.
 - A hub was put back and forgot what a copy of a town said, or the town itself, which was put back as well and lost its sidecar;
   another town had read it. Only that other town can know, and only once the town says something else at the same place. It refuses
   the second, and says so; the first joins anew, and tells all in a new epoch.
 - The same, and what both forgot is a whole epoch of the town's: then the other town shows nothing more of it, and does not even say
   so. Somebody has to notice; the town joins anew.
 - A database that is put back while its node waits to come back after joining anew knows nothing of that: it joins anew once more.
-- The list of erasures is written (within a second) before a backup is put back, and is kept elsewhere when a disk is lost.
+- The lists of erasures and keys are written (within a second) before a backup is put back, and kept elsewhere when a disk is lost.
 """
 
 import functools
@@ -45,7 +43,7 @@ from shared.events import EXEMPT_FROM_ERASURE, EpochOpened
 from shared.feed import feed_head
 from shared.inbox import EVERYWHERE, accept_entries, erased, inbox, inbox_cursor
 from shared.keys import KeyPair
-from shared.pins import cut_off, epoch_order, read_pins
+from shared.pins import NEVER, cut_off, epoch_order, place_of, read_pins
 from shared.projections import projection_cursor
 from shared.restore import proves_setback, set_back
 from tests.federation.copies import CODES, SLUGS, START, Node, World, agreed
@@ -120,9 +118,7 @@ class Restored(RuleBasedStateMachine):
         """Everything that was ever told of a subject, also by a copy."""
         self.last_word: dict[tuple[str, str], str | None] = {}
         """What a town told last of a subject, as long as no older copy of it ran since."""
-        self.hub_backups: list[tuple[bytes, dict[str, int]]] = []
-        self.decisions = dict.fromkeys(SLUGS, 0)
-        """How often the association decided about this town's keys."""
+        self.hub_backups: list[bytes] = []
         self.count = 0
         for code in ("left-1", "left-2", CODES[0]):
             self.tell(gone, code)
@@ -309,18 +305,15 @@ class Restored(RuleBasedStateMachine):
 
     @step()
     def the_hub_is_backed_up(self):
-        self.hub_backups.append((image(self.world.hub.database), dict(self.decisions)))
+        self.hub_backups.append(image(self.world.hub.database))
 
     @step(number=numbers, sidecar=st.booleans(), replayed=st.booleans())
     def the_hub_is_put_back(self, number, sidecar, replayed):
         """Perhaps all that it was ever sent comes once more, before any town calls."""
-        hub, (backup, decisions) = self.world.hub, self.hub_backups[number % len(self.hub_backups)]
-        hub.put_back(backup, sidecar=sidecar)
+        hub = self.world.hub
+        hub.put_back(self.hub_backups[number % len(self.hub_backups)], sidecar=sidecar)
         self.forget_what_was_seen("hub")
         self.surely(hub.start)
-        for slug in SLUGS:  # what the association decided since, it has to decide again: nobody else remembers
-            if decisions[slug] != self.decisions[slug]:
-                self.surely(functools.partial(self.revoke, slug))
         if replayed:
             self.come_again(list(hub.taken))
         hub.digest()
@@ -350,8 +343,7 @@ class Restored(RuleBasedStateMachine):
         with self.world.hub.database.reading() as session:
             if not read_pins(session, [slug]).keys_of(slug):
                 return
-        with self.once_committed(functools.partial(self.note_decision, slug)):
-            self.revoke(slug, share)
+        self.revoke(slug, share)
         self.world.hub.digest()
         if told:
             self.node(slug).join_anew()
@@ -360,13 +352,9 @@ class Restored(RuleBasedStateMachine):
     def a_disk_is_lost(self, slug):
         """With the database and the key on it; the list of erasures is kept elsewhere. The association gives a code."""
         self.node(slug).lose_disk()
-        self.note_decision(slug)
         self.older_ran(slug)
         self.forget_what_was_seen(slug)
         self.surely(self.node(slug).join_anew)
-
-    def note_decision(self, slug: str) -> None:
-        self.decisions[slug] += 1
 
     @step(slug=slugs, code=codes)
     def a_subject_is_erased(self, slug, code):
@@ -414,7 +402,7 @@ class Restored(RuleBasedStateMachine):
         assert self.world.hub.accept([pack([forged])[0]])[0] in {"bad_signature", "unknown_key", "ended_key"}
 
     def a_stolen_key_that_has_ended_speaks(self, data, slug, *, anew):
-        """Beyond its end, to the hub and to a town, as far as these know the end: none that was put back to before it does."""
+        """Beyond its end, as far as the hub, or a town, ever heard of the end."""
         keys = self.node(slug).former
         if not keys:
             return
@@ -426,6 +414,9 @@ class Restored(RuleBasedStateMachine):
             end = pins.end_of(slug, key.key_id)
             if held is None or not held.epoch or end is None:
                 continue
+            here = (pins.number_of(slug, held.epoch), held.seq)
+            if end[0] != NEVER and here < (pins.number_of(slug, end[0]) or here[0] + 1, end[1]) and not anew:
+                continue  # the log is older than the end: up to there the key speaks rightly
             place = {"epoch": held.epoch, "seq": held.seq + 1, "prevhash": bytes(held.hash)}
             happened = lesson("Gestolen", code=FORGED)
             if anew:  # a run of its own
@@ -483,6 +474,19 @@ class Restored(RuleBasedStateMachine):
             assert self.seen[place].items() <= held.items()
             assert FORGED not in {subject for _, subject in held.values()}
             self.seen[place] = held
+
+    @invariant()
+    def what_was_decided_about_keys_is_never_forgotten(self):
+        """Where a key ended, as it once stood beside the hub's database, it has ended now, or earlier (I12)."""
+        with self.world.hub.database.reading() as session:
+            for slug, known in self.world.hub.keys.said["towns"].items():
+                pins = read_pins(session, [slug])
+                for key_id, said in known["keys"].items():
+                    assert pins.public_of(slug, key_id) is not None
+                    if said["ends"]:
+                        end = pins.end_of(slug, key_id)
+                        assert end is not None
+                        assert place_of(session, slug, *end) <= place_of(session, slug, *said["ends"])
 
     @invariant()
     def projections_never_step_back(self):

@@ -20,19 +20,21 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Boolean, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from shared.db import Base
 from shared.eventlog import append, open_epoch, read_head
-from shared.events import Event, KeyRevoked, TownAdmitted, TownReadmitted
+from shared.events import Event, KeyRevoked, KeyRotated, TownAdmitted, TownReadmitted
 from shared.heads import thaw
-from shared.inbox import KOEPEL, inbox_cursor
+from shared.inbox import KOEPEL, inbox, inbox_cursor
 from shared.keys import from_text, key_id_of, to_text, verified
 from shared.language import N_, Words
-from shared.pins import pin, pin_key, read_pins, replace_keys
+from shared.pins import NEVER, WHOLE, cut_off, pin, pin_key, place_of, read_pins, replace_keys
 from shared.refusals import NotFound, Refusal
 
 PROOF = b"join1"
@@ -236,20 +238,40 @@ def waits_with(session: Session, slug: str, says: bytes, signature: bytes, conte
 
 
 def retell_towns(session: Session, today: date) -> Iterator[Event]:
-    """Every town that joined, with the key that counts now, or with its last one and where that ended.
+    """Every town that joined, with its keys as they came, and where each ended by the association's word.
 
-    So the association tells everything again.
+    So the association tells everything again. Whoever read some of it learns the rest; for whoever read all of it nothing changes.
     """
-    ended = {row.town: row for row in session.execute(select(pin).where(pin.c.ends_epoch.is_not(None)).order_by(pin.c.pinned_at))}
-    pins = read_pins(session, session.scalars(select(Town.slug)).all())
     for town in session.scalars(select(Town).where(Town.joined_at.is_not(None)).order_by(Town.slug)):
-        keys = pins.keys_of(town.slug)
-        for public in keys:
-            yield _admitted(town, public)
-        if not keys and town.slug in ended:
-            last = ended[town.slug]
-            yield _admitted(town, bytes(last.public_key))
-            yield KeyRevoked(town=town.slug, key_id=last.key_id, epoch=last.ends_epoch, last=last.ends_seq)
+        yield from _retell_keys(session, town)
+
+
+def _retell_keys(session: Session, town: Town) -> Iterator[Event]:
+    cuts = dict(session.execute(select(cut_off.c.epoch, cut_off.c.last).where(cut_off.c.town == town.slug)).all())
+    keys = sorted(session.execute(select(pin).where(pin.c.town == town.slug)), key=lambda key: _came(session, key))
+    named = set(session.scalars(select(inbox.c.subject).where(inbox.c.town == town.slug, inbox.c.type == KeyRotated.wire)))
+    for before, key in zip([None, *keys], keys, strict=False):
+        if before is None:
+            yield _admitted(town, bytes(key.public_key))
+        elif key.key_id not in named:  # else the town's own log says it
+            epoch, last = before.ends_epoch or NEVER, before.ends_seq or 0
+            if epoch != NEVER and cuts.get(epoch) != last:
+                last = WHOLE  # the key before it named it in words that are lost here: what came after those counts too
+            admitted = _admitted(town, bytes(key.public_key))
+            yield TownReadmitted(**asdict(admitted), epoch=epoch, last=last)
+    revoked = [key for key in keys if key.ends_epoch and (key.ends_epoch == NEVER or cuts.get(key.ends_epoch) == key.ends_seq)]
+    for key in revoked:
+        yield KeyRevoked(town=town.slug, key_id=key.key_id, epoch=key.ends_epoch, last=key.ends_seq)
+    said = {(key.ends_epoch, key.ends_seq) for key in revoked}
+    for place in sorted(cuts.items()):
+        if revoked and place not in said:
+            yield KeyRevoked(town=town.slug, key_id=revoked[-1].key_id, epoch=place[0], last=place[1])
+
+
+def _came(session: Session, key: Any) -> tuple[Any, ...]:
+    """The order in which a town's keys came is the one in which they ended."""
+    end = place_of(session, key.town, key.ends_epoch, key.ends_seq) if key.ends_epoch else (float("inf"), WHOLE)
+    return *end, key.pinned_at, key.key_id
 
 
 def _admitted(town: Town, public: bytes) -> TownAdmitted:

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from services.hub.towns.joining import retell_towns
+from services.hub.towns.keyring import Keyring
 from shared.db import Database
 from shared.eventlog import lock_head, read_head, read_log
 from shared.feed import feed_head, renew_feed
@@ -27,17 +28,19 @@ log = logging.getLogger(__name__)
 TOWNS = Slice("towns", retell_towns)
 
 
-def keep_in_step(database: Database, sidecar: Sidecar, *, put_back: bool = False) -> bool:
+def keep_in_step(database: Database, sidecar: Sidecar, keyring: Keyring, *, put_back: bool = False) -> bool:
     """Begin anew if this hub is an older copy of itself, or somebody says so.
 
-    Write down how far it reaches; whether it began anew.
+    Write down how far it reaches, and whose key is whose; whether it began anew.
     """
+    owes = keyring.owes
     with database.transaction() as session:
-        begun = (put_back or _is_older(session, sidecar)) and _begin_anew(session)
+        begun = (put_back or owes or _is_older(session, sidecar)) and _begin_anew(session)
     with database.reading() as session:  # after the commit: the file must never know of more than there is
         reach = _reach(session)
     if sidecar.read() != reach:
         sidecar.note(**reach)
+    keyring.note(database, told=begun)
     return begun
 
 
@@ -55,9 +58,9 @@ def _begin_anew(session: Session) -> bool:
     renew_feed(session, secrets.token_hex(8))
     forget_reach(session)
     head = lock_head(session)
-    if head is not None and head.seq:
-        (entry,) = read_log(session, head.epoch, head.seq - 1, 1)
-        begin_epoch(session, session.info["author"], entry, [TOWNS])
+    if head is not None:
+        said = read_log(session, head.epoch, head.seq - 1, 1) if head.seq else [None]
+        begin_epoch(session, session.info["author"], said[0], [TOWNS])
     return True
 
 
