@@ -38,11 +38,11 @@ def open_remembering(settings: Settings) -> tuple[Database, Author]:
     recall(database, kept, PROJECTIONS, utc_now())
 
     def remember() -> None:
-        bell.ring()
         try:
             kept.note(database)
         except (OSError, DamagedKey) as error:  # it is committed; the worker tries again, and stops if it cannot
             log.warning("keys.not_noted", extra=facts(error=str(error)))
+        bell.ring()
 
     database.after_append = remember
     return database, author

@@ -2,12 +2,12 @@
 
 from sqlalchemy import delete
 
-from shared.envelope import seal
+from shared.envelope import pack, seal
 from shared.eventlog import read_head
 from shared.inbox import inbox, inbox_cursor
 from shared.pins import read_pins
 from shared.restore import proves_setback, set_back
-from tests.federation.copies import START, agreed, put_back, settled
+from tests.federation.copies import START, Node, agreed, put_back, settled
 from tests.federation.mortal import image, put_image
 from tests.shared.worlds import lesson
 
@@ -144,4 +144,72 @@ def test_a_node_and_a_hub_that_know_no_epoch_of_one_another_find_each_other(worl
     with almere.database.reading() as session:
         assert read_head(session).epoch != first
     assert almere.own["lesson-2"] == "In de oude kopie"
+    agreed(world)
+
+
+def put_hub_back(world, backup: bytes) -> None:
+    put_image(world.hub.database, backup)
+    world.hub.start()
+
+
+def test_a_hub_from_before_two_changes_of_a_key_still_knows_the_town_and_believes_none_of_the_keys_before(world):
+    almere, breda = settled(world)
+    backup, first = image(world.hub.database), almere.key
+    for _ in range(2):
+        almere.rotate()
+        world.pump(3)
+    last = almere.key
+    put_hub_back(world, backup)
+    with almere.database.reading() as session:
+        head = read_head(session)
+    theft = seal(
+        lesson("Gestolen"),
+        town="almere",
+        epoch=head.epoch,
+        seq=head.seq + 1,
+        prevhash=head.hash,
+        key=first,
+        now=START,
+        salt=bytes(32),
+    )
+    assert world.hub.accept([pack([theft])[0]]) == ["ended_key"]
+    world.pump(5)
+    assert almere.key is last, "no code was needed"
+    agreed(world)
+    for there in (world.hub, almere, breda):
+        assert keys_at(there.database, "almere") == [last.public]
+
+
+def test_who_joins_after_a_hub_lost_the_words_in_which_a_key_changed_believes_the_key_of_today(world):
+    almere, _ = settled(world)
+    hub_backup, backup = image(world.hub.database), image(almere.database)
+    almere.rotate()
+    world.pump(3)
+    almere.tell("lesson-2", "Met de tweede sleutel")
+    world.pump(2)
+    put_back(almere, backup)
+    almere.tell("lesson-3", "In een nieuw tijdperk")
+    world.pump(4)
+    assert almere.entries[0].says.type.endswith("epoch.opened.v1"), "what is in the epoch before is never sent again"
+    put_hub_back(world, hub_backup)
+    world.pump(4)
+    world.nodes["cuijk"] = late = Node(world, "cuijk")
+    world.pump(3)
+    assert late.library_of("almere") == almere.own
+    assert keys_at(late.database, "almere") == [almere.key.public]
+    agreed(world)
+
+
+def test_a_node_in_a_third_epoch_goes_on_with_a_hub_that_holds_the_first_and_only_knows_of_the_second(world):
+    almere, _ = settled(world)
+    backup = image(world.hub.database)
+    for _ in range(2):
+        put_back(almere, image(almere.database))
+        almere.join_anew()
+        world.heal()
+    world.heals, last = False, almere.key
+    put_hub_back(world, backup)
+    world.pump(5)
+    assert not world.frozen()
+    assert almere.key is last
     agreed(world)

@@ -16,6 +16,7 @@ import pytest
 import urllib3
 from sqlalchemy import func, select, update
 
+from services.hub.memory import keyring
 from services.hub.towns.joining import Town as KnownToHub
 from services.hub.towns.joining import readmit_town
 from services.hub.towns.parting import leave
@@ -26,8 +27,9 @@ from shared.erasure import ErasureList, redact
 from shared.eventlog import NotAuthor, append, read_head
 from shared.events import LessonShared, LessonWithdrawn, Redacted
 from shared.inbox import inbox, inbox_cursor
-from shared.keys import KeyPair
+from shared.keys import KeyPair, to_text
 from shared.mail import mail
+from shared.pins import read_pins
 from shared.projections import projection_table
 from shared.relay import position
 from tests.kill.conftest import PARTS
@@ -79,6 +81,8 @@ CASES = [
     Case("almere web", "log.committed", "form"),
     Case("hub web", "log.appended", "admission"),
     Case("hub web", "log.committed", "admission"),
+    Case("hub web", "keys.noted", "admission"),
+    Case("hub worker", "keys.recalled", "recall"),
     Case("town join", "join.keyed", "joining"),
     Case("town join", "join.answered", "joining"),
     Case("town join", "join.joined", "joining"),
@@ -236,7 +240,7 @@ def test_the_hub_dies_while_it_lets_a_town_in(world, case, ledger):
     with pytest.raises(membership.HubAway):
         admit(world, key, code)
     hub.wait_for_death(kind)
-    assert len(told_by_association(world)) == before + (case.failpoint == "log.committed")
+    assert len(told_by_association(world)) == before + (case.failpoint != "log.appended")
     hub.start(kind)
     hub.wait_until_ready(kind)
     assert admit(world, key, code)["town"] == slug, "the same code and key are answered again"
@@ -246,6 +250,40 @@ def test_the_hub_dies_while_it_lets_a_town_in(world, case, ledger):
     check(world, ledger)
     with hub.database.reading() as session:
         assert session.get(KnownToHub, slug).key_id == key.key_id
+    kept = keyring(hub.settings)
+    wait_until(
+        lambda: key.key_id in kept.read()["towns"].get(slug, {"keys": ()})["keys"], "the key in the file beside the database"
+    )
+
+
+@cases("recall")
+def test_the_hub_dies_while_it_remembers_what_its_backup_does_not_know(world, case, ledger):
+    """A town that joined after the backup: the database is as it was before."""
+    hub, slug, key = world.hub, fresh_slug(), KeyPair.of(secrets.token_bytes(32))
+    kept = keyring(hub.settings)
+
+    def prepare():
+        said = kept.read()
+        town = {"name": slug.capitalize(), "made_at": MOMENT, "joined_at": MOMENT, "key_id": key.key_id, "left_at": None}
+        keys = {key.key_id: {"public": to_text(key.public), "pinned_at": MOMENT, "ends": None}}
+        kept.write(said | {"towns": said["towns"] | {slug: {"town": town, "keys": keys, "epochs": {}, "cuts": {}}}})
+
+    die(world, case, prepare)
+    assert kept.owes
+    assert key_of(world, slug) == [key.public]
+    recover(world, case, ledger)
+    wait_until(lambda: not kept.owes, "the association's words")
+    assert slug in {entry.says.subject for entry in told_by_association(world)}
+    world.settle()
+    check(world, ledger)
+
+
+MOMENT = "2015-06-01T12:00:00+00:00"
+
+
+def key_of(world, slug):
+    with world.hub.database.reading() as session:
+        return read_pins(session, [slug]).keys_of(slug)
 
 
 @cases("joining")

@@ -92,7 +92,7 @@ class Keyring:
             fresh = said | {"owes": said["owes"] and not told, "towns": known}
             if fresh != said:
                 self.write(fresh)
-                failpoint("keys.noted")
+        failpoint("keys.noted")
 
     @property
     def owes(self) -> bool:
