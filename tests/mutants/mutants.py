@@ -304,6 +304,18 @@ MUTANTS = [
         ("tests/hub/test_parting.py|-k|sqlite and thief",),
     ),
     Mutant(
+        "a hub that is put back forgets which keys ended",
+        "services/hub/towns/keyring.py",
+        (("        if not forgotten:\n", "        if True:\n"),),
+        ("tests/hub/test_keyring.py|-k|revoked",),
+    ),
+    Mutant(
+        "a revoked key fills the gap that a backup leaves",
+        "services/hub/towns/keyring.py",
+        (("    _wait_for_nothing(session, slug, held, now)\n", ""),),
+        ("tests/hub/test_keyring.py|-k|gap",),
+    ),
+    Mutant(
         "the embedded courier fills the disk",
         "shared/sqlite_bus.py",
         (("        self._must_have_room(len(body))\n", ""),),
