@@ -206,8 +206,9 @@ def test_enter_in_the_title_of_a_lesson_shows_it_and_shares_nothing(reader):
     assert "By accident" not in page.locator("main").inner_text()
 
 
-def test_the_times_of_an_evening_stand_evenly_beside_each_other_on_a_phone(reader):
-    page = reader("facilitator", "/meetings/new", width=375)
+@pytest.mark.parametrize("width", [320, 375])
+def test_the_times_of_an_evening_stand_evenly_beside_each_other_on_a_phone(reader, width):
+    page = reader("facilitator", "/meetings/new", width=width)
     starts, ends = (page.locator(f"[name={name}]").bounding_box() for name in ("starts", "ends"))
     assert (starts["y"], starts["width"]) == (ends["y"], ends["width"])
     label, other = (page.locator(f"label[for={name}]").bounding_box() for name in ("starts", "ends"))
