@@ -262,14 +262,13 @@ class _Round:
 
     def _show(self, run: Any, projections: Sequence[Projection], whole: int) -> list[Projection]:
         """Show this epoch in these projections, and go on with it; those in which it fails up to the place `whole`."""
-        last, many = _last(self.session, run), self.limit
+        last, many, present = _last(self.session, run), self.limit, (run.epoch, run.filled)
         failing: list[Projection] = []
         behind: list[tuple[Projection, int | None]] = []  # with the place that is folded already; None if it begins anew
         for projection in projections:
             place = (projection.name, run.town, run.epoch)
             shown, stall = self.cursors.get(place[:2]), self.stalls.get(place)
-            goes_on = shown is not None and (shown.epoch, shown.filled) == (run.epoch, run.filled) and shown.seq <= last
-            done = shown.seq if goes_on else None
+            done = shown.seq if shown is not None and (shown.epoch, shown.filled) == present and shown.seq <= last else None
             if stall is not None and stall["stalled_at"] <= (whole if done is None else last):
                 self.standing[place] = stall
                 if stall["stalled_at"] <= whole:
