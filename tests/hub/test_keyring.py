@@ -23,7 +23,6 @@ from tests.console import Console
 from tests.federation.conftest import Bus, Hub
 from tests.hub.conftest import (
     Vera,
-    code_in,
     heads_status,
     join_anew,
     library,
@@ -159,7 +158,7 @@ def test_a_town_that_joined_anew_after_the_backup_needs_no_other_code(hub, town,
     almere.share("Van voor de brand")
     almere.relay()
     copy.start_worker()
-    code, old = code_in(vera.does("/association/towns/almere/anew", status=200)), almere.key
+    code, old = vera.gets_code("/association/towns/almere/anew"), almere.key
     copy.back_up()
     join_anew(almere, code)
     vera.does("/association/towns/almere/let-in", key_id=almere.key.key_id)
