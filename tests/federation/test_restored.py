@@ -227,7 +227,8 @@ class Restored(RuleBasedStateMachine):
         with self.world.hub.database.reading() as session:
             here, _ = feed_head(session)
         for page in self.node(slug).pages:
-            if orjson.loads(page)["id"] == here:
+            says = orjson.loads(page)
+            if says["id"] == here and "again" not in says:  # who has read nothing yet refuses to begin once more
                 self.node(slug).take_page(page)
                 self.inbox_forgot(slug, self.node(slug).database)
 
