@@ -12,7 +12,7 @@ import hashlib
 import random
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Column, MetaData, String, Table, delete, select
+from sqlalchemy import delete, select
 
 from services.hub.forwarding import forward, forwarded
 from services.hub.towns.joining import PROOF, Town, join_town, readmit_town
@@ -26,15 +26,15 @@ from shared.db import upsert
 from shared.envelope import Malformed, unpack
 from shared.erasure import EVERYWHERE, ask_again, note_erasures, redact, replay
 from shared.eventlog import Author, append, change_key, lock_head, open_epoch, read_head, read_log
-from shared.events import LessonRevised, LessonShared, LessonWithdrawn, Redacted, TownAdmitted
+from shared.events import LessonWithdrawn, Redacted, TownAdmitted
 from shared.inbox import KOEPEL, accept_messages, inbox_cursor
 from shared.keys import KeyPair, to_text
 from shared.pins import epoch_order, pin_key
-from shared.projections import Projection, Rows, apply, rebuild
+from shared.projections import apply, rebuild
 from shared.quarantine import quarantine
 from shared.relay import relay_step
 from shared.restore import (
-    Slice,
+    NoTail,
     check_tail,
     come_back,
     comeback,
@@ -46,58 +46,28 @@ from shared.restore import (
     setback,
     settle_conflict,
 )
-from tests.federation.mortal import Erasures, Fuse, Keys, MortalDatabase, Place, Sidecar, held_by, place_of, put_image
+from tests.federation.little_town import SLICE, TABLES, fold_into, own_lesson, told_lesson
+from tests.federation.mortal import (
+    Erasures,
+    Fuse,
+    Keys,
+    MortalDatabase,
+    Place,
+    Sidecar,
+    held_by,
+    last_key_has_ended,
+    place_of,
+    put_image,
+)
 from tests.shared.worlds import KERNEL, lesson
 
 SLUGS = ("almere", "breda")
 CODES = ("lesson-1", "lesson-2", "lesson-3")
-TABLES = MetaData()
-own_lesson = Table("own_lesson", TABLES, Column("code", String, primary_key=True), Column("title", String))
-told_lesson = Table(
-    "told_lesson", TABLES, *(Column(name, String(160), primary_key=name != "title") for name in ("town", "lesson", "title"))
-)
 EXTRA = [
     *(heads.known_head, heads.ingest_pulse, heads.received_head, feed.feed, feed.feed_state, feed.feed_cursor, forwarded),
     *(setback, comeback, conflict, Town.__table__),
 ]
 START = datetime(2015, 6, 1, 12, tzinfo=UTC)
-
-
-def fold_into(table: Table) -> Projection:
-    made = Projection("lessons", [table])
-
-    @made.on(LessonShared, LessonRevised)
-    def keep(rows: Rows, town: str, happened: LessonShared) -> None:
-        rows.put(table, town=town, lesson=happened.lesson, title=happened.title)
-
-    @made.on(LessonWithdrawn)
-    def forget(rows: Rows, town: str, happened: LessonWithdrawn) -> None:
-        rows.drop(table, town=town, lesson=happened.lesson)
-
-    return made
-
-
-def retell(session, today):
-    for row in session.execute(select(own_lesson).order_by(own_lesson.c.code)):
-        yield lesson(row.title, code=row.code, kind=LessonRevised)
-
-
-SLICE = Slice("lessons", retell)
-
-
-@SLICE.put_back(LessonShared, LessonRevised)
-def put_back_lesson(session, happened, today):
-    upsert(session, own_lesson, [{"code": happened.lesson, "title": happened.title}])
-
-
-@SLICE.put_back(LessonWithdrawn)
-def put_back_withdrawal(session, happened, today):
-    session.execute(delete(own_lesson).where(own_lesson.c.code == happened.lesson))
-
-
-@SLICE.put_back(Redacted)
-def forget_lesson(session, happened, today):
-    session.execute(delete(own_lesson).where(own_lesson.c.code == happened.redacts))
 
 
 def open_database(fuse: Fuse) -> MortalDatabase:
@@ -351,7 +321,9 @@ class Node:
             return read_head(session) is None
 
     def call(self) -> str:
-        """One head exchange and what follows from it; "unknown" if the association knows none of this node's keys."""
+        """One head exchange and what follows from it; "unknown" if the association knows none of this node's keys, "disowned" if it
+        holds only what it has since declared to be nobody's word.
+        """
         with self.database.reading() as session:
             keys = heads.calling_keys(session, self.author)
         for key in keys:
@@ -370,7 +342,11 @@ class Node:
         with self.database.reading() as session:
             behind = set_back(session) is not None
         if behind and answer.quiet:
-            self.come_back()
+            try:
+                self.come_back()
+            except NoTail:  # it waits, and asks again
+                assert last_key_has_ended(self.world.hub.database, self.slug)
+                return "disowned"
         behind = behind and not answer.quiet
         if not behind and not self.may_send:
             with self.database.transaction() as session:
@@ -469,7 +445,7 @@ class World:
             with self.hub.database.transaction() as session:
                 heads.show_pulse(session, self.clock(), empty=not self.hub.under_way)
             for node in self.nodes.values():
-                if node.call() == "unknown" and self.heals:
+                if node.call() in {"unknown", "disowned"} and self.heals:
                     node.join_anew()
                 while node.relay(self.hub.under_way.append):
                     pass

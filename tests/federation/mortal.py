@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from services.hub.towns.keyring import EMPTY, Keyring
 from shared.db import Database
-from shared.envelope import Entry
+from shared.envelope import Entry, open_entry
 from shared.erasure import ErasureList
-from shared.inbox import inbox
+from shared.inbox import inbox, inbox_cursor
+from shared.pins import read_pins
 
 Place = tuple[str, str, int]
 """Town, epoch, number."""
@@ -90,6 +91,15 @@ def held_by(database: Database) -> dict[Place, bytes]:
     with database.reading() as session:
         rows = session.execute(select(inbox.c.town, inbox.c.epoch, inbox.c.seq, inbox.c.hash))
         return {(row.town, row.epoch, row.seq): bytes(row.hash) for row in rows}
+
+
+def last_key_has_ended(database: Database, town: str) -> bool:
+    """Whether what is held last of this town is signed with a key that counts no more at that place."""
+    with database.reading() as session:
+        held = inbox_cursor.c.town == town, inbox.c.epoch == inbox_cursor.c.epoch, inbox.c.seq == inbox_cursor.c.seq
+        row = session.execute(select(inbox.c.header, inbox.c.signature).where(inbox.c.town == town, *held)).one()
+        says = open_entry(row.header, row.signature, None, None).says
+        return read_pins(session, [town]).key_for(town, says.key_id, says.epoch, says.seq) is None
 
 
 class Erasures(ErasureList):

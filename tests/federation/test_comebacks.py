@@ -20,7 +20,8 @@ from shared.restore import (
     read_conflicts,
     set_back,
 )
-from tests.federation.copies import SLICE, START, agreed, put_back, settled, told_lesson
+from tests.federation.copies import START, agreed, put_back, settled
+from tests.federation.little_town import SLICE, told_lesson
 from tests.federation.mortal import image, put_image
 from tests.shared.worlds import lesson
 

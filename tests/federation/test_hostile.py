@@ -17,7 +17,8 @@ from shared.keys import KeyPair, to_text
 from shared.pins import ROTATES, end_key, epoch_order, follow_key, pin_key, read_pins, replace_keys, rotation_proof
 from shared.projections import apply, projection_cursor
 from shared.restore import read_conflicts, set_back
-from tests.federation.copies import START, Node, agreed, put_back, settled, told_lesson
+from tests.federation.copies import START, Node, agreed, put_back, settled
+from tests.federation.little_town import told_lesson
 from tests.federation.mortal import image
 from tests.shared.worlds import lesson
 

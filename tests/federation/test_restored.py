@@ -17,6 +17,8 @@ operators:
   the second, and says so; the first joins anew, and tells all in a new epoch.
 - The same, and what both forgot is a whole epoch of the town's: then the other town shows nothing more of it, and does not even say
   so. Somebody has to notice; the town joins anew.
+- A hub that was put back ends a key at an earlier place than what it then holds. A town that was put back as well cannot vouch for
+  that tail: it waits, and joins anew.
 - A database that is put back while its node waits to come back after joining anew knows nothing of that: it joins anew once more.
 - The lists of erasures and keys are written (within a second) before a backup is put back, and kept elsewhere when a disk is lost.
 """
