@@ -221,3 +221,24 @@ def test_a_node_in_a_third_epoch_goes_on_with_a_hub_that_holds_the_first_and_onl
     world.pump(5)
     assert not world.frozen(), "it knows that there was a second, but holds nothing that this one should follow"
     agreed(world)
+
+
+def test_what_a_first_backup_of_the_hub_did_not_hold_does_not_count_in_a_second_that_holds_it(world):
+    """Else the node, which believes the association where that key ended, could make nothing of what is shown as its own."""
+    almere, _ = world.nodes.values()
+    before, backup = image(world.hub.database), image(almere.database)
+    settled(world)
+    held = image(world.hub.database)
+    almere.lose_disk()
+    almere.join_anew()
+    world.heal()
+    world.heals, last = False, almere.key
+    put_hub_back(world, before)
+    world.pump(3)
+    put_hub_back(world, held)
+    put_back(almere, backup)
+    almere.tell("lesson-2", "In de oude kopie")
+    world.pump(6)
+    assert almere.key is last
+    assert almere.own["lesson-2"] == "In de oude kopie"
+    agreed(world)

@@ -39,7 +39,7 @@ from shared.db import Database, insert_missing
 from shared.heads import known_head, thaw
 from shared.keys import DamagedKey, from_text, to_text
 from shared.observability import facts, failpoint
-from shared.pins import cut_off, end_key, epoch_order, note_epoch, pin, place_of, read_pins, revoke_key, shorten
+from shared.pins import NEVER, cut_off, end_key, epoch_order, note_epoch, pin, place_of, read_pins, revoke_key, shorten
 from shared.projections import Projection, apply
 
 log = logging.getLogger(__name__)
@@ -189,15 +189,23 @@ def _bring_back(session: Session, slug: str, known: dict[str, Any], now: datetim
 def _wait_for_nothing(session: Session, slug: str, held: tuple[str, int], now: datetime) -> None:
     """Keys that ended by the association's word end where the copy's log does, if that is earlier: no thief may fill the gap.
 
-    So do the keys before them. A key of today, and those that it followed since, are not touched.
+    So do the keys before them. A key of today, and those that it followed since, are not touched. The epochs after that place, up
+    to the one where the association ended them, count for nothing: another backup may hold them.
     """
+    here = place_of(session, slug, *held)
     cuts = session.execute(select(cut_off.c.epoch, cut_off.c.last).where(cut_off.c.town == slug)).all()
-    decided = max((place_of(session, slug, *cut) for cut in cuts), default=None)
-    ended = session.execute(select(pin).where(pin.c.town == slug, pin.c.ends_epoch.is_not(None))).all()
-    for row in ended:
-        end = place_of(session, slug, row.ends_epoch, row.ends_seq)
-        if decided is not None and place_of(session, slug, *held) < end <= decided:
-            revoke_key(session, slug, row.key_id, *held, now)
+    decided = max((place_of(session, slug, *cut) for cut in cuts), default=here)
+    ended = session.execute(select(pin).where(pin.c.town == slug, pin.c.ends_epoch.is_not(None)).order_by(pin.c.key_id)).all()
+    beyond = [row.key_id for row in ended if here < place_of(session, slug, row.ends_epoch, row.ends_seq) <= decided]
+    if not beyond:
+        return
+    order = sorted((number, epoch) for (_, epoch), number in read_pins(session, [slug]).numbers.items())
+    later = [epoch for number, epoch in order if here < (number, 0) <= decided]
+    place = (later[0], 0) if held[0] == NEVER and later else held
+    for key_id in beyond:
+        revoke_key(session, slug, key_id, *place, now)
+    for epoch in later:
+        shorten(session, slug, epoch, 0)
 
 
 def _bring_back_row(session: Session, slug: str, known: dict[str, Any], now: datetime, *, let_in: bool) -> None:
