@@ -5,8 +5,9 @@
 lies on the disk. Older ones than the `keep` latest go.
 
 What a restored copy needs to know and the backup must not bring back (`beside`: the list of erasures, up to where the log was told)
-is copied to the same folder as it is **now**, in place of what was copied before: only the latest is of use. Keys are not copied:
-who gets hold of the backup must not be able to speak for the town.
+is copied beside each backup, under its name, as it is now. The latest is of use, whatever day the database is of; the earlier ones
+stay as long, because a site that once ran without these files begins poorer ones. Keys are not copied: who gets hold of the backup
+must not be able to speak for the town.
 """
 
 import os
@@ -38,10 +39,11 @@ def back_up(url: str, name: str, state: Path, beside: Sequence[str], folder: Pat
     _put(made, lambda fresh: (_copy_sqlite if is_sqlite else _dump_postgresql)(database, fresh))
     for file in beside:
         if (state / file).exists():
-            _put(folder / file, lambda fresh, file=file: shutil.copyfile(state / file, fresh))  # type: ignore[misc]  # the loop's own
+            _put(made.with_suffix(f".{file}"), lambda fresh, file=file: shutil.copyfile(state / file, fresh))  # type: ignore[misc]  # the loop's own
     others = sorted(path for path in folder.glob(f"{name}-[0-9]*-[0-9]*{ending}") if path != made)  # a clock may have been wrong
     for old in others[: max(0, len(others) + 1 - keep)]:
-        old.unlink()
+        for gone in (old, *(old.with_suffix(f".{name}") for name in beside)):
+            gone.unlink(missing_ok=True)
     return made
 
 

@@ -268,6 +268,8 @@ class _Round:
         for projection in projections:
             place = (projection.name, run.town, run.epoch)
             shown, stall = self.cursors.get(place[:2]), self.stalls.get(place)
+            if shown is not None and shown.filled != run.filled:
+                stall = None  # what came late may fail before it, or mend it
             done = shown.seq if shown is not None and (shown.epoch, shown.filled) == present and shown.seq <= last else None
             if stall is not None and stall["stalled_at"] <= (whole if done is None else last):
                 self.standing[place] = stall

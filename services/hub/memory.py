@@ -7,6 +7,8 @@ and knows again which keys ended (I12). `reach.json`, the third of these files, 
 import logging
 from collections.abc import Sequence
 
+from sqlalchemy.exc import DBAPIError
+
 from services.hub.config import Settings, doorbell, erasures, open_hub, utc_now
 from services.hub.initiatives.projection import initiatives
 from services.hub.lessons.projection import lessons
@@ -40,9 +42,10 @@ def open_remembering(settings: Settings) -> tuple[Database, Author]:
     def remember() -> None:
         try:
             kept.note(database)
-        except (OSError, DamagedKey) as error:  # it is committed; the worker tries again, and stops if it cannot
+        except (OSError, DamagedKey, DBAPIError) as error:  # it is committed; the worker tries again, and stops if it cannot
             log.warning("keys.not_noted", extra=facts(error=str(error)))
-        bell.ring()
+        finally:
+            bell.ring()
 
     database.after_append = remember
     return database, author

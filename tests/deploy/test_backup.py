@@ -55,9 +55,10 @@ def test_a_backup_that_is_put_back_is_the_whole_node_of_that_moment(node, tmp_pa
     living.close()
     node.does("person", "add", "Later", "later@almere.example")
     (node.state / "erasures").write_text("earlier\nlater\n")
-    assert node.does("backup", str(safe), "--keep", "5")
+    later = Path(node.does("backup", str(safe), "--keep", "5"))
 
-    assert (safe / "erasures").read_text() == "earlier\nlater\n", "never as it was: it is what a copy must know"
+    assert later.with_suffix(".erasures").read_text() == "earlier\nlater\n"
+    assert made.with_suffix(".erasures").read_text() == "earlier\n", "a site that lost its list begins a poorer one"
     lines = re.findall(r"^    (rm -f \S+node\.db\S+ \S+|cp \S+ /var/lib/tuinkoepel-node/node\.db)$", RUNBOOK, re.MULTILINE)
     (node.state / "node.db").write_bytes(b"a disk that is damaged")
     for line in lines:
@@ -113,10 +114,12 @@ def test_only_the_latest_are_kept_and_only_their_owner_reads_them(node, tmp_path
     safe.mkdir()
     others = [safe / name for name in ("node-20270101-033000.dump", "hub-20270101-033000.db", "notes.txt")]
     old = [safe / f"node-202701{day:02}-033000.db" for day in range(1, 6)]
-    for path in (*others, *old):
+    beside = [path.with_suffix(".erasures") for path in old]
+    for path in (*others, *old, *beside):
         path.write_text("of before")
     made = Path(node.does("backup", str(safe), "--keep", "3"))
     assert set(safe.glob("node-*.db")) == {made, *old[-2:]}, "the one just made stays, though a clock ran ahead of it"
+    assert {path for path in beside if path.exists()} == set(beside[-2:]), "what lies beside a backup goes with it"
     assert all(path.exists() for path in others), "what is not ours to throw away"
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
     assert not list(safe.glob("*.key")), "who finds the backup must not speak for the town"

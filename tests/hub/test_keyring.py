@@ -1,23 +1,30 @@
 """A hub that is put back from a backup, with real files: what was decided about keys since holds there from the first call on."""
 
+import dataclasses
+import errno
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from services.hub import worker
 from services.hub.app import create_app
 from services.hub.config import open_hub
 from services.hub.memory import keyring
+from services.hub.towns.joining import PROOF, CodeUnknown, Town, add_town, join_town, renew_code
+from services.hub.towns.keyring import Keyring
 from services.hub.towns.people import AssociationMember
 from services.hub.towns.setback import keep_in_step
 from shared import heads
 from shared.envelope import pack
-from shared.eventlog import read_head
+from shared.eventlog import append, read_head
+from shared.events import TownAdmitted
 from shared.inbox import accept_entries
-from shared.keys import KeyPair
-from shared.pins import read_pins
+from shared.keys import KeyPair, to_text
+from shared.pins import end_key, note_epoch, pin_key, read_pins, replace_keys, revoke_key
 from shared.restore import Sidecar
 from tests.console import Console
 from tests.federation.conftest import Bus, Hub
@@ -59,7 +66,8 @@ class PutBack:
     def open(self):
         self.hub.app = create_app(self.hub.settings)
         self.hub.app.extensions["site"].clock = self.hub.clock
-        self.hub.database, self.hub.author = open_hub(self.hub.settings)
+        self.hub.database, author = open_hub(self.hub.settings)
+        self.hub.author = self.hub.database.info["author"] = dataclasses.replace(author, now=self.hub.clock)
 
     def start_worker(self):
         """What the worker does before it takes anything in, and what follows from it."""
@@ -246,7 +254,7 @@ def test_a_decision_that_was_not_written_down_is_at_the_next_start(hub, town, co
     assert kept.read()["towns"].keys() == {"almere", "breda"}
 
 
-@pytest.mark.parametrize("broken", [b"", b"{", b"[]", b'{"v": 1}', b'{"v": 9, "owes": false, "towns": {}}', b"\xff"])
+@pytest.mark.parametrize("broken", [b"", b"{", b"[]", b'{"v": 1}', b'{"v": 9, "owes": null, "towns": {}}', b"\xff"])
 def test_a_hub_does_not_start_with_a_file_that_says_nothing(tmp_path, broken):
     console = Console("hub", tmp_path)
     console.does("db", "upgrade")
@@ -257,3 +265,141 @@ def test_a_hub_does_not_start_with_a_file_that_says_nothing(tmp_path, broken):
         assert str(file) in console.refuses(*words)
     file.unlink()
     assert "NoKey" in console.refuses("town", "revoke", "almere"), "without any file it begins one"
+
+
+def test_what_a_town_told_before_it_left_stays_with_the_towns_that_hold_it(hub, town, vera, copy):
+    """The copy lacks it, and nobody tells it again: it was not the association that took it back."""
+    almere, breda = town("almere"), town("breda")
+    almere.share("Van ons")
+    almere.relay()
+    hub.work()
+    copy.start_worker()
+    copy.back_up()
+    almere.share("Later verteld")
+    almere.relay()
+    hub.work()
+    breda.pull()
+    vera.does("/association/towns/almere/leave", "/association/towns/almere/leave", forgets="nothing")
+    hub.work()
+    breda.pull()
+    copy.put_back()
+    assert door(hub, almere) == 403
+    hub.bus.put(pack([stolen(almere, "Gestolen")])[0])
+    assert copy.start_worker()
+    zwolle = town("zwolle")
+    for one in (breda, zwolle):
+        one.call()
+        one.pull()
+        assert keys_at(one.database, "almere")[0] == []
+    assert library(breda) == {("almere", "Van ons"), ("almere", "Later verteld")}
+    assert library(zwolle) == shown(hub) == {("almere", "Van ons")}
+
+
+def test_a_code_that_was_replaced_after_the_backup_lets_nobody_in(hub, copy):
+    with hub.database.transaction() as session:
+        code = add_town(session, "zwolle", "Zwolle", hub.clock())
+    town_key = KeyPair.of(bytes(32))
+    copy.start_worker()
+    copy.back_up()
+    with hub.database.transaction() as session:
+        renew_code(session, "zwolle", hub.clock())
+        append(session, TownAdmitted(town="urk", name="Urk", key_id=town_key.key_id, public_key=to_text(town_key.public)))
+    copy.start_worker()
+    copy.put_back()
+    assert copy.start_worker()
+    hub.clock.now += timedelta(seconds=1)
+    proof = town_key.sign(PROOF, code.replace("-", "").encode() + town_key.public)
+    with hub.database.transaction() as session, pytest.raises(CodeUnknown):
+        join_town(session, code, to_text(town_key.public), to_text(proof), hub.clock())
+
+
+def test_a_hub_whose_file_cannot_be_written_begins_anew_only_once(hub, town, copy, monkeypatch):
+    town("almere")
+    copy.start_worker()
+    kept = keyring(hub.settings)
+    with hub.database.reading() as session:
+        before = read_head(session).epoch
+    kept.write(kept.read() | {"owes": before})
+
+    def full(self, said):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Keyring, "write", full)
+    epochs = []
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            copy.start_worker()
+        with hub.database.reading() as session:
+            epochs.append(read_head(session).epoch)
+    assert len({before, *epochs}) == 2
+
+
+def test_a_file_that_comes_back_late_changes_nothing_that_was_decided_meanwhile(hub, copy):
+    """The hub ran without it. What it says of former keys is heeded; the key of today stays."""
+    now = hub.clock()
+    first, second, third = (KeyPair.of(bytes([number]) * 32) for number in (1, 2, 3))
+
+    def take(session, key, epochs):
+        replace_keys(session, "zwolle", key.public, "ep01", 0, now)
+        session.get(Town, "zwolle").key_id = key.key_id
+        for epoch, number in epochs:
+            note_epoch(session, "zwolle", epoch, number, now, 1)
+
+    with hub.database.transaction() as session:
+        row = {"slug": "zwolle", "name": "Zwolle", "code_hash": "x" * 64, "vouched": False, "anew": False}
+        session.add(Town(**row, code_until=now, made_at=now, joined_at=now, key_id=first.key_id))
+        pin_key(session, "zwolle", first.public, now)
+        note_epoch(session, "zwolle", "ep01", 1, now, 0)
+    copy.start_worker()
+    copy.back_up()
+    with hub.database.transaction() as session:
+        take(session, second, [("ep02", 2), ("ep03", 3)])
+        end_key(session, "zwolle", second.key_id, "ep03", 5)
+    copy.start_worker()
+    kept = keyring(hub.settings)
+    late = kept.path.read_bytes()
+    kept.path.unlink()
+    copy.put_back()
+    copy.start_worker()
+    with hub.database.transaction() as session:
+        take(session, third, [("ep04", 2)])
+    copy.start_worker()
+    hub.database.close()
+    kept.path.write_bytes(late)
+    copy.open()
+    copy.start_worker()
+    with hub.database.reading() as session:
+        pins = read_pins(session, ["zwolle"])
+        assert session.get(Town, "zwolle").key_id == third.key_id
+    assert pins.keys_of("zwolle") == [third.public]
+    assert [pins.number_of("zwolle", f"ep0{nth}") for nth in (1, 2, 3)] == [1, 2, 3]
+    assert pins.number_of("zwolle", "ep04") > 3
+    assert pins.key_for("zwolle", second.key_id, "ep04", 9, hears_all=True) is None
+
+
+def test_a_key_that_ended_before_it_was_heard_of_stays_so(hub, town, copy):
+    strange = KeyPair.of(bytes([9]) * 32).key_id
+    town("almere")
+    copy.start_worker()
+    copy.back_up()
+    with hub.database.transaction() as session:
+        revoke_key(session, "almere", strange, "epoch-9", 3, hub.clock())
+    copy.start_worker()
+    copy.put_back()
+    copy.start_worker()
+    assert keys_at(hub.database, "almere")[1].has_ended("almere", strange)
+
+
+def test_what_is_committed_is_said_to_be_done_although_the_file_must_wait(hub, town, vera, copy, monkeypatch):
+    town("almere")
+    copy.start_worker()
+
+    def broken(self, database):
+        raise OperationalError("SELECT", {}, Exception("connection lost"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keyring, "note", broken)
+        vera.does("/association/towns/almere/revoke", "/association/towns/almere/revoke", last="0")
+    assert keys_at(hub.database, "almere")[0] == []
+    copy.start_worker()
+    assert all(said["ends"] for said in keyring(hub.settings).read()["towns"]["almere"]["keys"].values())

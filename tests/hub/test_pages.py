@@ -1,17 +1,19 @@
 import pytest
 
 from services.hub.app import create_app
-from services.hub.config import Settings
+from services.hub.config import Settings, open_hub
 from shared.db import Base
 from shared.projections import projection_table
 
 
 @pytest.fixture
 def database(tmp_path):
+    empty, _ = open_hub(Settings(state=tmp_path))
+    Base.metadata.create_all(empty.engine)
+    empty.close()
     app = create_app(Settings(state=tmp_path))
     opened = app.extensions["site"].database
     opened.app = app
-    Base.metadata.create_all(opened.engine)
     yield opened
     opened.close()
 

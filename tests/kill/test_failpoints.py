@@ -269,10 +269,10 @@ def test_the_hub_dies_while_it_remembers_what_its_backup_does_not_know(world, ca
         kept.write(said | {"towns": said["towns"] | {slug: {"town": town, "keys": keys, "epochs": {}, "cuts": {}}}})
 
     die(world, case, prepare)
-    assert kept.owes
+    assert kept.read()["owes"]
     assert key_of(world, slug) == [key.public]
     recover(world, case, ledger)
-    wait_until(lambda: not kept.owes, "the association's words")
+    wait_until(lambda: not kept.read()["owes"], "the association's words")
     assert slug in {entry.says.subject for entry in told_by_association(world)}
     world.settle()
     check(world, ledger)

@@ -24,7 +24,7 @@ from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Boolean, String, select
+from sqlalchemy import Boolean, String, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from shared.db import Base
@@ -183,6 +183,11 @@ def _give_code(town: Town, now: datetime, *, vouched: bool) -> str:
     return code
 
 
+def end_codes(session: Session, now: datetime) -> None:
+    """No code that was given works any more. Who waits at the door with one goes on waiting."""
+    session.execute(update(Town).where(Town.code_until > now).values(code_until=now))
+
+
 def join_town(session: Session, code: str, public_key: str, proof: str, now: datetime) -> Town:
     """A node shows its code and proves its key; then it waits, or is let in. Raises `CodeUnknown`."""
     town = session.query(Town).filter_by(code_hash=_hash(code)).with_for_update().one_or_none()
@@ -250,7 +255,8 @@ def _retell_keys(session: Session, town: Town) -> Iterator[Event]:
     cuts = dict(session.execute(select(cut_off.c.epoch, cut_off.c.last).where(cut_off.c.town == town.slug)).all())
     keys = sorted(session.execute(select(pin).where(pin.c.town == town.slug)), key=lambda key: _came(session, key))
     named = set(session.scalars(select(inbox.c.subject).where(inbox.c.town == town.slug, inbox.c.type == KeyRotated.wire)))
-    for before, key in zip([None, *keys], keys, strict=False):
+    heard = [key for key in keys if key.public_key]  # of the others nothing is known but that they ended
+    for before, key in zip([None, *heard], heard, strict=False):
         if before is None:
             yield _admitted(town, bytes(key.public_key))
         elif key.key_id not in named:  # else the town's own log says it
@@ -260,9 +266,12 @@ def _retell_keys(session: Session, town: Town) -> Iterator[Event]:
             admitted = _admitted(town, bytes(key.public_key))
             yield TownReadmitted(**asdict(admitted), epoch=epoch, last=last)
     revoked = [key for key in keys if key.ends_epoch and (key.ends_epoch == NEVER or cuts.get(key.ends_epoch) == key.ends_seq)]
+    if town.left_at is not None:  # here its key may end where this copy's log does; what other towns hold of it goes on counting
+        revoked = [key for key in keys if key in revoked or key.ends_epoch in cuts]
+    said = {(key.ends_epoch, cuts.get(key.ends_epoch, key.ends_seq)) for key in revoked}
     for key in revoked:
-        yield KeyRevoked(town=town.slug, key_id=key.key_id, epoch=key.ends_epoch, last=key.ends_seq)
-    said = {(key.ends_epoch, key.ends_seq) for key in revoked}
+        last = cuts.get(key.ends_epoch, key.ends_seq)
+        yield KeyRevoked(town=town.slug, key_id=key.key_id, epoch=key.ends_epoch, last=last)
     for place in sorted(cuts.items()):
         if revoked and place not in said:
             yield KeyRevoked(town=town.slug, key_id=revoked[-1].key_id, epoch=place[0], last=place[1])

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from services.hub.towns.joining import retell_towns
+from services.hub.towns.joining import end_codes, retell_towns
 from services.hub.towns.keyring import Keyring
 from shared.db import Database
 from shared.eventlog import lock_head, read_head, read_log
@@ -33,14 +33,13 @@ def keep_in_step(database: Database, sidecar: Sidecar, keyring: Keyring, *, put_
 
     Write down how far it reaches, and whose key is whose; whether it began anew.
     """
-    owes = keyring.owes
     with database.transaction() as session:
-        begun = (put_back or owes or _is_older(session, sidecar)) and _begin_anew(session)
+        begun = (put_back or keyring.owes(session) or _is_older(session, sidecar)) and _begin_anew(session)
     with database.reading() as session:  # after the commit: the file must never know of more than there is
         reach = _reach(session)
     if sidecar.read() != reach:
         sidecar.note(**reach)
-    keyring.note(database, told=begun)
+    keyring.note(database)
     return begun
 
 
@@ -56,6 +55,7 @@ def _is_older(session: Session, sidecar: Sidecar) -> bool:
 
 def _begin_anew(session: Session) -> bool:
     renew_feed(session, secrets.token_hex(8))
+    end_codes(session, session.info["author"].now())  # each was perhaps used since, or replaced because somebody else had it
     forget_reach(session)
     head = lock_head(session)
     if head is not None:
