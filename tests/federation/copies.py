@@ -178,8 +178,8 @@ class Node:
         self.key = self.first_key = self.accepted = KeyPair.of(self.random.randbytes(32))
         self.library = fold_into(told_lesson)
         self.sidecar, self.erasures, self.backups, self.former, self.fuse = Sidecar(), Erasures(), [], [], Fuse(self)
-        self.pages: list[bytes] = []
-        """Every page of the feed that it read."""
+        self.pages: list[tuple[tuple[str, int, str], bytes]] = []
+        """Every page of the feed that it read, and the place it asked from."""
         world.hub.admit(slug, self.key)
         self.database = self.empty_database()
         with self.database.transaction() as session:
@@ -396,7 +396,7 @@ class Node:
                 page = feed.read_page(session, *cursor)
             if not self.take_page(page):
                 break
-            self.pages.append(page)
+            self.pages.append((cursor, page))
         note_erasures(self.database, self.erasures)
 
     def take_page(self, page: bytes) -> int:
