@@ -5,6 +5,7 @@ And the files beside it, which are in no copy.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -120,13 +121,18 @@ class Keys(Keyring):
     """What was decided about keys, beside the database."""
 
     def __init__(self) -> None:
-        self.said = dict(EMPTY)
+        super().__init__(Path("keys.json"))
+        self.said, self.written = dict(EMPTY), 0
 
     def read(self) -> dict:
         return self.said
 
     def write(self, said) -> None:
         self.said = orjson.loads(orjson.dumps(said))
+        self.written += 1
+
+    def _stamp(self) -> int:
+        return self.written
 
     def alone(self):
         return contextlib.nullcontext()

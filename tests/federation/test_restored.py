@@ -417,6 +417,8 @@ class Restored(RuleBasedStateMachine):
             end = pins.end_of(slug, key.key_id)
             if held is None or not held.epoch or end is None:
                 continue
+            if database is other.database and end[0] != NEVER and pins.number_of(slug, end[0]) is None:
+                continue  # only the hub hears all: a town may hear of the end before it hears of the run in which it lies
             here = (pins.number_of(slug, held.epoch), held.seq)
             if end[0] != NEVER and here < (pins.number_of(slug, end[0]) or here[0] + 1, end[1]) and not anew:
                 continue  # the log is older than the end: up to there the key speaks rightly
