@@ -1,5 +1,6 @@
 """An evening step by step: how far the round is, what comes after, and what is asked of an evening that nobody wrote down."""
 
+import html
 import re
 from datetime import time, timedelta
 
@@ -170,6 +171,13 @@ def test_what_the_whole_circle_reads_is_written_in_its_language_whoever_asks(fac
     assert "## Het rondje" in draft
     assert "Wat ging goed" in draft
     assert "What went well" not in draft
+
+
+def test_the_draft_of_the_report_keeps_the_list_that_an_answer_begins_with(facilitator, evening, gardens):
+    facilitator.send(f"{evening}/round/{gardens['De Zon']}", happened="- apples\n- pears")
+    draft = facilitator.get(f"{evening}/report").partition("<textarea")[2].partition(">")[2].partition("</textarea>")[0]
+    shown = facilitator.send(f"{evening}/report", 200, report=html.unescape(draft), look="1")
+    assert "<li>apples</li>" in shown.partition('class="preview"')[2].partition("</section>")[0]
 
 
 # ---- Texts with lists and headings -------------------------------------------------------------------------------------------

@@ -473,7 +473,8 @@ def _draft(session: Session, meeting: Meeting) -> str:
         parts.append(f"## {_('The round')}")
     for entry, garden in told:
         parts.append(f"### {garden.name}")
-        parts += [f"**{question}** {answer}" for _name, question, answer in _answers(entry)]
+        for _name, question, answer in _answers(entry):
+            parts += [f"**{question}**", answer]  # each a paragraph of its own: an answer may begin with a list
     return "\n\n".join(parts)
 
 
