@@ -160,6 +160,27 @@ def test_an_evening_of_long_ago_is_not_urgent(facilitator, passed, gardens):
     assert "now" in step(facilitator.get(lately), "Write down the round")
 
 
+def chosen(page: str, field: str) -> str:
+    """What stands in a closed list."""
+    options = page.partition(f'name="{field}"')[2].partition("</select>")[0]
+    found = re.findall(r"<option selected[^>]*>([^<]*)", options) or re.findall(r"<option[^>]*>([^<]*)", options)
+    return html.unescape(found[0])
+
+
+def test_a_lesson_keeps_the_meeting_where_it_was_learned_before_anybody_wrote_who_came(facilitator, passed, told):
+    for days in (0, 6, -6):
+        path = passed(days)
+        form = f"/lessons/new?meeting={path.rpartition('/')[2]}"
+        assert chosen(facilitator.get(form), "meeting").startswith(f"Evening of {days} days ago")
+        facilitator.send("/lessons/new", page=form, **LESSON | {"meeting": path.rpartition("/")[2]})
+        assert told()[-1].meeting == path.rpartition("/")[2]
+    others = facilitator.get("/lessons/new")
+    assert "Evening of 6 days ago" in others
+    assert "Evening of -6 days ago" not in others, "nothing was learned there yet"
+    facilitator.send(f"{passed(5)}/cancel", page="/meetings/new")
+    assert "Evening of 5 days ago" not in facilitator.get("/lessons/new")
+
+
 # ---- What is kept and read by all -------------------------------------------------------------------------------------------
 
 

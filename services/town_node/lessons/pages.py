@@ -49,8 +49,12 @@ class LessonForm(AskingForm):
     def offer(self, session: Session) -> None:
         """Fill in the choices."""
         own = session.scalar(select(Circle.themes)) or []
-        held = session.execute(
-            select(Meeting.code, Meeting.title, Meeting.day).where(Meeting.status == "held").order_by(Meeting.day.desc())
+        wanted = self.meeting.data or ""  # the meeting that was asked for, whenever it is
+        begun = (Meeting.day <= today()) | (Meeting.code == (wanted if wanted.isprintable() else ""))
+        met = session.execute(
+            select(Meeting.code, Meeting.title, Meeting.day)
+            .where(Meeting.status != "cancelled", begun)
+            .order_by(Meeting.day.desc(), Meeting.code)
         ).all()
         known = choices("theme")
         used = session.scalars(select(Lesson.theme).distinct()).all()
@@ -59,7 +63,7 @@ class LessonForm(AskingForm):
         self.kind.choices = choices("lesson_kind")
         self.phase.choices = [("", _("Every phase")), *choices("phase")]
         self.initiative.choices = [("", _("No initiative in particular")), *_initiatives(session)]
-        self.meeting.choices = [("", _("No meeting in particular")), *((code, f"{title}, {day(on)}") for code, title, on in held)]
+        self.meeting.choices = [("", _("No meeting in particular")), *((code, f"{title}, {day(on)}") for code, title, on in met)]
 
     @property
     def told(self) -> dict[str, Any]:
