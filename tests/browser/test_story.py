@@ -344,6 +344,8 @@ def test_what_other_towns_learned_stays_when_the_association_is_off(land, new_pa
     writer.page.goto(f"{almere.url}/lessons/new")
     writer.fill("In one sentence", "Geschreven zonder vereniging")
     writer.fill("The whole story", "Dat kan gewoon.")
+    writer.choose("Kind", "Tip")
+    writer.choose("Theme", "Water")
     writer.press("Share")
     expect(writer.page.get_by_role("heading", level=1)).to_have_text("Geschreven zonder vereniging")
     writer.reads_in_the_foot(AWAY, ON_ITS_WAY)

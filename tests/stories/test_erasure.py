@@ -64,7 +64,7 @@ def test_a_circle_begins_alone_joins_from_the_page_and_leaves_with_what_it_told(
     lies.forget_form()
     assert lies.send(link).startswith("/membership/join")
     lies.forget_form()
-    lies.fills_in("/lessons/new", title="Van voor het lidmaatschap", body="Zo.", theme="volunteers")
+    lies.fills_in("/lessons/new", title="Van voor het lidmaatschap", body="Zo.", kind="tip", theme="volunteers")
     lelystad.start("worker")
     assert lies.is_refused("/membership/join", hub=hub.url, code="AAAAA-BBBBB-CCCCC-DDDDD")
     lies.fills_in("/membership/join", hub=hub.url, code=code_for(hub, "Biddinghuizen"))
@@ -81,7 +81,7 @@ def test_a_circle_begins_alone_joins_from_the_page_and_leaves_with_what_it_told(
     soon(lambda: say("The association has heard it. What you write from now on stays here.") in lies.get("/sync"), "the goodbye")
     soon(lambda: "Van voor het lidmaatschap" not in reader.finds("/association"), "the library without it")
     assert "Van voor het lidmaatschap" in lies.finds("/lessons"), "the circle keeps what is its own"
-    lies.fills_in("/lessons/new", title="Van na het afscheid", body="Zo.", theme="volunteers")
+    lies.fills_in("/lessons/new", title="Van na het afscheid", body="Zo.", kind="tip", theme="volunteers")
     soon(lambda: re.search("afscheid", lies.get("/lessons")), "its own list")
     with hub.database.reading() as session:
         from shared.inbox import inbox_cursor
@@ -97,7 +97,7 @@ def test_a_circle_begins_alone_joins_from_the_page_and_leaves_with_what_it_told(
     assert say("The association still has to let this circle in. What you write is safe here.") in lies.get("/sync")
     lets_in(hub, "biddinghuizen")
     soon(lambda: say("All is well: the association has everything.") in lies.get("/sync"), "the way back")
-    lies.fills_in("/lessons/new", title="Wij zijn er weer", body="Zo.", theme="volunteers")
+    lies.fills_in("/lessons/new", title="Wij zijn er weer", body="Zo.", kind="tip", theme="volunteers")
     land.settle()
     for told in (reader.finds("/association?town=biddinghuizen"), Person(hub.url).finds("/lessons?town=biddinghuizen")):
         assert sorted(told) == ["Van na het afscheid", "Wij zijn er weer"], "what was erased with the goodbye stays erased"

@@ -53,7 +53,7 @@ def test_a_new_town_joins_with_its_code_and_the_others_hear_from_it(land, hub, a
     lies.send(link)
     lies.forget_form()
     lies.registers("De Polder")
-    lies.fills_in("/lessons/new", title="Begin met genoeg mensen", body="Anders houdt het op.", theme="volunteers")
+    lies.fills_in("/lessons/new", title="Begin met genoeg mensen", body="Anders houdt het op.", kind="tip", theme="volunteers")
     land.settle()
 
     assert "Lelystad" in Person(hub.url).finds("/towns")

@@ -17,7 +17,7 @@ def test_the_national_view_follows_what_two_towns_do(land, hub, almere, dronten,
     far = log_in(dronten)
     far.registers("Kas van Dronten", kind="school_garden", phase="operational", place="52,52 5,72")
     far.holds(far.plans("Eerste avond in Dronten"), attended=4)
-    far.fills_in("/lessons/new", title="Deel de kas", body="Met vier scholen.", theme="school")
+    far.fills_in("/lessons/new", title="Deel de kas", body="Met vier scholen.", kind="tip", theme="school")
     land.settle()
 
     now = numbers_of(hub, known)

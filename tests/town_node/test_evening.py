@@ -181,6 +181,21 @@ def test_a_lesson_keeps_the_meeting_where_it_was_learned_before_anybody_wrote_wh
     assert "Evening of 5 days ago" not in facilitator.get("/lessons/new")
 
 
+def test_a_lesson_has_no_theme_or_kind_that_nobody_chose(facilitator, evening, gardens, told):
+    page = facilitator.get("/lessons/new")
+    assert (chosen(page, "theme"), chosen(page, "kind")) == ("Choose a theme", "Choose a kind")
+    assert all("required" in re.search(f'<select[^>]*name="{field}"[^>]*>', page)[0] for field in ("theme", "kind"))
+    before = len(told())
+    for field in ("theme", "kind"):
+        assert f'href="#{field}"' in facilitator.send("/lessons/new", 422, **LESSON | {field: ""}), "what is wrong is said"
+    assert len(told()) == before
+
+    facilitator.send(f"{evening}/round/{gardens['De Zon']}", tips="Bring cake.")
+    code = re.search(r"/lessons/new\?round=([^&]*)&amp;answer=tips", facilitator.get(evening))[1]
+    page = facilitator.get(f"/lessons/new?round={code}&answer=tips")
+    assert (chosen(page, "theme"), chosen(page, "kind")) == ("Volunteers", "Tip")
+
+
 # ---- What is kept and read by all -------------------------------------------------------------------------------------------
 
 

@@ -45,9 +45,9 @@ def look_first() -> SubmitField:
     return SubmitField(Words(N_("Look at it first")))
 
 
-def choose(text: str, hint: str = "") -> SelectField:
-    """A closed list; the form fills in its choices."""
-    return SelectField(Words(text), description=_lazy(hint))
+def choose(text: str, hint: str = "", *, needed: bool = False) -> SelectField:
+    """A closed list; the form fills in its choices. In a needed one the first choice is empty: nobody chooses by not looking."""
+    return SelectField(Words(text), validators=[InputRequired()] if needed else [], description=_lazy(hint))
 
 
 def _lazy(text: str) -> Any:

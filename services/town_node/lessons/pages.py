@@ -36,8 +36,8 @@ class LessonForm(AskingForm):
         hint=N_("As you would say it to somebody who starts a garden, such as: Ask the neighbours in person."),
     )
     body = area(N_("The whole story"), needed=True, hint=N_("What happened, what you would do again, what not."))
-    kind = choose(N_("Kind"))
-    theme = choose(N_("Theme"))
+    kind = choose(N_("Kind"), needed=True)
+    theme = choose(N_("Theme"), needed=True)
     phase = choose(N_("Helps in this phase"))
     initiative = choose(N_("Learned at"))
     meeting = choose(N_("Told at the meeting"))
@@ -59,8 +59,9 @@ class LessonForm(AskingForm):
         known = choices("theme")
         used = session.scalars(select(Lesson.theme).distinct()).all()
         codes = [code for code, _word in known]
-        self.theme.choices = known + [(code, label(code, "theme")) for code in dict.fromkeys([*own, *used]) if code not in codes]
-        self.kind.choices = choices("lesson_kind")
+        more = [(code, label(code, "theme")) for code in dict.fromkeys([*own, *used]) if code not in codes]
+        self.theme.choices = [("", _("Choose a theme")), *known, *more]
+        self.kind.choices = [("", _("Choose a kind")), *choices("lesson_kind")]
         self.phase.choices = [("", _("Every phase")), *choices("phase")]
         self.initiative.choices = [("", _("No initiative in particular")), *_initiatives(session)]
         self.meeting.choices = [("", _("No meeting in particular")), *((code, f"{title}, {day(on)}") for code, title, on in met)]
