@@ -140,6 +140,30 @@ def test_an_evening_that_was_is_asked_about_and_not_cancelled(facilitator, membe
     assert "Evening of 6 days ago" not in page
 
 
+def test_a_report_waits_until_somebody_wrote_who_came(facilitator, passed):
+    path = passed(0)
+    page = facilitator.get(path)
+    assert "Publish the report After step 1." in words(page)
+    assert f'href="{path}/report"' not in page
+    refusal = facilitator.get(f"{path}/report", 409)
+    assert "Write down first how many people came." in refusal
+    assert f'href="{path}/hold"' in refusal.partition("<main")[2]
+    facilitator.send(f"{path}/hold", attended="9")
+    assert f'href="{path}/report"' in facilitator.get(path)
+    facilitator.get(f"{path}/report")
+    coming = passed(-6)
+    assert f'href="{coming}"' in facilitator.get(f"{coming}/report", 409).partition("<main")[2]
+
+
+def test_an_evening_that_was_is_written_down_in_words_that_fit(facilitator):
+    asked = EVENING | {"day": "2012-06-14"}
+    path = facilitator.send("/meetings/new", **asked, past_seen="2012-06-14", past_agreed="y")
+    page = facilitator.get(path)
+    assert flash(page) == "The meeting is in the list. Who came?"
+    assert "The meeting goes off the list, here and in the other towns." in page
+    assert "It disappears" not in page
+
+
 def test_an_evening_that_is_still_to_come_can_be_cancelled(facilitator, passed):
     page = facilitator.get(passed(-6))
     assert "Cancel the meeting" in page

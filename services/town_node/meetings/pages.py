@@ -224,7 +224,8 @@ def plan() -> Any:
     if _may_be_saved(form):
         with naming(form), transaction() as session:
             meeting = actions.plan_meeting(session, **form.told)
-            flash_ok(_("The meeting is planned."))
+            passed = meeting.day < today()
+            flash_ok(_("The meeting is in the list. Who came?") if passed else _("The meeting is planned."))
             return redirect(url_for(".show", code=meeting.code))
     return _form_page(form, None)
 
@@ -330,9 +331,9 @@ def _evening_steps(meeting: Meeting, standing: Round, *, learned: bool) -> list[
     """
     if meeting.day > today() or meeting.report_published or (meeting.status == "planned" and meeting.day < today()):
         return []
-    here = {"code": meeting.code}
+    here, held = {"code": meeting.code}, meeting.status == "held"
     steps = [
-        {"title": _("Who came?"), "url": url_for(".hold", **here), "icon": "people", "done": meeting.status == "held"},
+        {"title": _("Who came?"), "url": url_for(".hold", **here), "icon": "people", "done": held},
         {
             "title": _("Write down the round"),
             "text": f"{standing.standing} {standing.who_is_left}".strip(),
@@ -348,7 +349,8 @@ def _evening_steps(meeting: Meeting, standing: Round, *, learned: bool) -> list[
         },
         {
             "title": _("Publish the report"),
-            "url": url_for(".report", **here),
+            "text": "" if held else _("After step 1."),
+            "url": url_for(".report", **here) if held else "",
             "icon": "journal-text",
             "done": meeting.report_published,
         },
@@ -445,7 +447,9 @@ def report(code: str) -> Any:
     with reading() as session:
         meeting = actions.find_meeting(session, code)
         if meeting.status != "held":
-            raise NotHeldYet
+            begun = meeting.day <= today()
+            way_on = {"url": url_for(".hold" if begun else ".show", code=code), "label": _("Who came?") if begun else meeting.title}
+            return render("message.html", title=_(NotHeldYet.text), text="", kind="warning", way_on=way_on), NotHeldYet.status
         if not form.is_submitted():
             with speak(HOUSE):
                 form.report.data = meeting.report or _draft(session, meeting)
