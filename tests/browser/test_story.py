@@ -24,7 +24,7 @@ TABS_MOST = 150
 """Presses of Tab after which nobody looks for a button any more."""
 AWAY = "The association has not answered since %(moment)s. What you write is safe here, and goes out by itself."
 ALL_THERE = "The association has received everything until %(moment)s."
-ON_ITS_WAY = "On its way to the association: %(count)s. Last answer: %(moment)s."
+ON_ITS_WAY = "%(count)s change on its way to the association. Last answer: %(moment)s."
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ class Person:
 
     def reads_in_the_foot(self, *texts: str) -> None:
         """Look again until the foot of the page says one of these."""
-        openings = [self.say(text, moment="@", count="@").partition("@")[0] for text in texts]
+        openings = [self.say(text, moment="@", count="1").partition("@")[0] for text in texts]
 
         def said() -> bool:
             self.page.reload()

@@ -86,7 +86,16 @@ def test_what_waits_is_said_in_words_with_how_much_and_since_when(member, answer
     page = member.get("/sync")
     for words in ("Something is on its way", "lessons (2)", "Waiting since", "20 June 2012, 20:00", "3 of 5"):
         assert words in page
-    assert "On its way to the association: 2" in foot(page)
+    assert "2 changes on their way to the association." in foot(page)
+
+
+def test_an_erasure_on_its_way_is_called_what_it_is(facilitator, answered, share):
+    code = share()
+    answered()
+    facilitator.send(f"/erasures/lesson/{code}")
+    page = facilitator.get("/sync")
+    assert "erasing something (1)" in page
+    assert "1 change on its way to the association." in foot(page)
 
 
 def test_a_hub_that_is_away_is_named_with_the_moment(member, answered, share):

@@ -34,6 +34,7 @@ from services.town_node.initiatives.model import Initiative
 from services.town_node.lessons.model import Lesson
 from services.town_node.meetings.model import Meeting
 from shared.eventlog import head, log, payload, read_log
+from shared.events import Redacted
 from shared.heads import KEY_ENDED, WITHOUT_KEY, received_head
 from shared.language import N_, Words
 from shared.quarantine import ADVICE, quarantine_count
@@ -153,9 +154,9 @@ def what_waits(session: Session, seen: Glance) -> Waiting:
     if not seen.waiting or seen.epoch is None:
         return Waiting(None, [])
     entries = read_log(session, seen.epoch, seen.received, LOOKED_AT)
-    counts = Counter(kind_of(entry.says.type) for entry in entries)
+    counts = Counter("erasure" if entry.says.type == Redacted.wire else kind_of(entry.says.type) for entry in entries)
     counts[""] += seen.waiting - len(entries)
-    return Waiting(moment(entries[0].says.time), [(name, counts[name]) for name in (*THINGS, "") if counts[name]])
+    return Waiting(moment(entries[0].says.time), [(name, counts[name]) for name in (*THINGS, "erasure", "") if counts[name]])
 
 
 def moment(said: str) -> datetime:
