@@ -105,7 +105,9 @@ class Person:
 
     def reads_in_the_foot(self, *texts: str) -> None:
         """Look again until the foot of the page says one of these."""
-        openings = [self.say(text, moment="@", count="1").partition("@")[0] for text in texts]
+        with language.speak(self.language):
+            one = language.ngettext(ON_ITS_WAY, ON_ITS_WAY, 1, count=1, moment="@")
+        openings = [(one if text is ON_ITS_WAY else self.say(text, moment="@")).partition("@")[0] for text in texts]
 
         def said() -> bool:
             self.page.reload()

@@ -194,6 +194,17 @@ def test_what_came_back_is_counted(database, member, answered):
         assert words in page
 
 
+@pytest.mark.parametrize(("days", "told"), [(0, True), (6, True), (8, False)])
+def test_the_facilitator_reads_for_a_week_that_the_site_came_back(database, facilitator, member, days, told):
+    words = "This site came back with what the association had."
+    assert words not in facilitator.get("/")
+    with database.transaction() as session:
+        at = NOW - timedelta(days=days)
+        session.execute(comeback.insert(), {"why": "lost", "came_at": at, "entries": 9, "conflicts": 0, "new_epoch": "e2"})
+    assert (words in facilitator.get("/")) is told
+    assert words not in member.get("/")
+
+
 def test_two_versions_stand_side_by_side_until_somebody_has_seen_them(database, stranger, member, facilitator, share):
     code = share()
     with database.transaction() as session:

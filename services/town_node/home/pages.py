@@ -5,7 +5,7 @@ since when and what to do; who reads it need not know what a log is.
 """
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from flask import Blueprint, current_app, redirect, url_for
@@ -43,6 +43,10 @@ sync = Blueprint("sync", __name__, url_prefix="/sync")
 erasing = Blueprint("erasures", __name__, url_prefix="/erasures")
 
 
+COMEBACK_TOLD = timedelta(days=7)
+"""How long the first page tells that this site was put back."""
+
+
 @pages.get("/", endpoint="today")
 def today_page() -> Any:
     with reading() as session:
@@ -77,10 +81,12 @@ def today_page() -> Any:
             select(LibraryLesson).order_by(LibraryLesson.shared_on.desc(), LibraryLesson.lesson).limit(5)
         ).all()
         names = town_names(session)
+        back = last_comeback(session) if may("facilitator") else None
     to_begin = [step for step in _first_steps(circle, counts, tonight or coming) if not step["done"]] if may("facilitator") else []
     return render(
         "home/today.html", circle=circle, coming=coming, unfinished=unfinished, counts=counts, elsewhere=elsewhere, names=names,
         to_begin=to_begin, tonight=tonight, nobody=nobody,
+        came_back=back is not None and now() - back.came_at < COMEBACK_TOLD,
     )  # fmt: skip
 
 
