@@ -135,13 +135,13 @@
         const at = this.map.project(where, zoom);
         const known = nearest(at);
         if (known) return known;
-        const group = { at, where, marks: [] };
+        const group = { at, where, marks: [], homes: [] };
         const cell = `${Math.floor(at.x / TOUCHING)} ${Math.floor(at.y / TOUCHING)}`;
         cells.has(cell) ? cells.get(cell).push(group) : cells.set(cell, [group]);
         groups.push(group);
         return group;
       };
-      if (zoom < NAMED) for (const { home } of this.towns) if (home) gather(home);
+      if (zoom < NAMED) for (const { home, name } of this.towns) if (home) gather(home).homes.push(name);
       for (const mark of this.marks.values()) gather(mark.at).marks.push(mark);
       for (const group of groups) {
         group.key = `${group.marks[0]?.key} ${group.marks.length}`;
@@ -223,8 +223,14 @@
       const pixel = (at) => this.map.latLngToContainerPoint(at);
       const marks = [...this.shown.values()].map((marker) => ({ ...pixel(marker.getLatLng()), wide: 17, high: 17 }));
       const taken = [...this.covers(), ...marks];
-      const towns = this.towns.filter((town) => town.home && town.name);
-      const wanted = towns.map((town) => ["map-town", town.name, town.home, 28]);
+      // Circles that are one mark from here are named together under it.
+      const merged = [...this.shown.values()].map(({ group }) => group).filter(({ homes }) => homes.length > 1);
+      const apart = this.towns.filter(({ home, name }) => home && name && !merged.some(({ homes }) => homes.includes(name)));
+      const wanted = merged.map(({ homes: [first, ...more], where }) => {
+        const name = `${first}${more.length === 1 ? `, ${more[0]}` : ` +${more.length}`}`;
+        return ["map-town", name, where, 28];
+      });
+      wanted.push(...apart.map((town) => ["map-town", town.name, town.home, 28]));
       if (this.map.getZoom() >= NAMED)
         for (const { group } of this.shown.values())
           if (group.marks.length === 1) wanted.push(["map-name", group.marks[0].name, group.marks[0].at, 26]);

@@ -257,3 +257,14 @@ def test_when_the_places_cannot_be_had_the_drawing_stays(sites, new_page):
     expect(page.locator(".drawing")).to_be_visible()
     expect(page.locator("[data-map]")).to_be_hidden()
     expect(page.locator(".on-map").first).to_be_hidden()
+
+
+def test_circles_that_are_one_mark_are_named_together(open_map):
+    page = open_map("hub", "/", width=320, height=640)
+    expect(page.locator(".map-town").first).to_be_visible()
+    while not page.locator(".map-town", has_text="Almere, Dronten").count():  # from farther and farther away
+        farther = page.get_by_role("button", name="Verder weg")
+        assert "leaflet-disabled" not in farther.get_attribute("class"), page.locator(".map-town").all_inner_texts()
+        farther.click()
+    assert page.locator(".map-town", has_text="Almere").count() == 1
+    assert page.locator(".map-town", has_text="Dronten").count() == 1
